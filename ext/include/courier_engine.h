@@ -1,0 +1,82 @@
+/*
+ * courier_engine.h
+ *	  The boundary between the extension (C, ext/pg) and the engine
+ *	  (Go, ext/engine).
+ *
+ * The engine references no symbol of PostgreSQL: it is handed a table of
+ * functions, so one build serves every server version.  No error crosses the
+ * boundary as a jump; both sides return values.
+ *
+ * Memory: what the host returns stays the host's, until release(); what the
+ * engine returns in a CourierOutcome was allocated with malloc() and is freed
+ * by courier_engine_free().
+ */
+#ifndef COURIER_ENGINE_H
+#define COURIER_ENGINE_H
+
+#include <stdint.h>
+
+/* A text; data == NULL is SQL's NULL.  Not terminated. */
+typedef struct CourierText
+{
+	const char *data;
+	int64_t		length;
+} CourierText;
+
+/* The rows of a query, row by row in one array of nrows * ncolumns cells. */
+typedef struct CourierRows
+{
+	int64_t		nrows;
+	int32_t		ncolumns;
+	CourierText *cells;
+	void	   *owner;			/* the host's */
+} CourierRows;
+
+/* An SQL error.  Texts are terminated; NULL where there is none. */
+typedef struct CourierFailure
+{
+	char		sqlstate[6];
+	const char *message;
+	const char *detail;
+	const char *hint;
+	const char *context;
+} CourierFailure;
+
+typedef enum CourierStatus
+{
+	COURIER_OK = 0,
+	COURIER_FAILED,				/* see the CourierFailure */
+	COURIER_INTERRUPTED			/* the host wants its thread back at once */
+} CourierStatus;
+
+/* What the engine may ask of the process it runs in; one thread only. */
+typedef struct CourierHost
+{
+	/*
+	 * Runs one statement with text parameters.  bytea columns come as raw
+	 * bytes, all others as text.
+	 */
+	CourierStatus (*query) (const char *sql, int32_t nargs,
+							const CourierText *args,
+							CourierRows *rows, CourierFailure *failure);
+	void		(*release) (CourierRows *rows);
+
+	/* Between pin and unpin every query sees the same snapshot. */
+	CourierStatus (*pin) (CourierFailure *failure);
+	void		(*unpin) (void);
+} CourierHost;
+
+/* How a call of the engine ended. */
+typedef struct CourierOutcome
+{
+	CourierStatus status;
+	int64_t		changes;		/* shipped */
+	CourierFailure failure;
+} CourierOutcome;
+
+/* Exported by the engine's library. */
+typedef CourierOutcome (*courier_engine_ship_fn) (CourierHost *host,
+												  const char *subscription);
+typedef void (*courier_engine_free_fn) (CourierOutcome *outcome);
+
+#endif							/* COURIER_ENGINE_H */

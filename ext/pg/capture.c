@@ -1,0 +1,164 @@
+/*
+ * capture.c
+ *	  The triggers that capture changes, and courier.enqueue_…().
+ */
+#include "pg_courier.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "commands/trigger.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/typcache.h"
+
+PG_FUNCTION_INFO_V1(courier_capture_row);
+PG_FUNCTION_INFO_V1(courier_capture_truncate);
+PG_FUNCTION_INFO_V1(courier_enqueue_event);
+PG_FUNCTION_INFO_V1(courier_enqueue_row);
+
+static void
+require_after_trigger(FunctionCallInfo fcinfo, bool row)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("pg_courier's capture functions can only be called as triggers"),
+				 errhint("Add the table with courier.replication_set_add_table().")));
+	if (!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		(row && !TRIGGER_FIRED_FOR_ROW(trigger->tg_event)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("trigger \"%s\" of table \"%s\" is not what pg_courier creates",
+						trigger->tg_trigger->tgname,
+						RelationGetRelationName(trigger->tg_relation)),
+				 errhint("Drop it; courier.replication_set_add_table() creates the right one.")));
+}
+
+/* AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW */
+Datum
+courier_capture_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleTableSlot *row;
+	CourierRelation *relation;
+
+	require_after_trigger(fcinfo, true);
+	row = trigger->tg_trigslot;
+	relation = courier_relation_lookup(trigger->tg_relation);
+	courier_shape_mention(relation);
+	slot_getallattrs(row);
+
+	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		courier_write_insert(relation, row->tts_values, row->tts_isnull, 'I');
+	else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+	{
+		TupleTableSlot *new_row = trigger->tg_newslot;
+
+		slot_getallattrs(new_row);
+		courier_write_update(relation,
+							 row->tts_values, row->tts_isnull,
+							 new_row->tts_values, new_row->tts_isnull);
+	}
+	else
+		courier_write_delete(relation, row->tts_values, row->tts_isnull);
+
+	return PointerGetDatum(NULL);
+}
+
+/* AFTER TRUNCATE FOR EACH STATEMENT */
+Datum
+courier_capture_truncate(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	CourierRelation *relation;
+
+	require_after_trigger(fcinfo, false);
+	relation = courier_relation_lookup(trigger->tg_relation);
+	courier_shape_mention(relation);
+	courier_write_truncate(relation);
+	return PointerGetDatum(NULL);
+}
+
+/* courier.enqueue(channel text, payload text) */
+Datum
+courier_enqueue_event(PG_FUNCTION_ARGS)
+{
+	char	   *channel;
+	text	   *payload;
+
+	if (PG_ARGISNULL(0) || VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the channel of an event must not be empty")));
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the payload of an event must not be null"),
+				 errhint("Use an empty string for an event without a payload.")));
+
+	channel = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	payload = PG_GETARG_TEXT_PP(1);
+	courier_write_event(channel, VARDATA_ANY(payload),
+						VARSIZE_ANY_EXHDR(payload));
+	PG_RETURN_VOID();
+}
+
+/*
+ * courier.enqueue_row(relation regclass, kind "char", r anyelement): ships a
+ * row again.  The SQL functions over it have checked that the relation is in
+ * a replication set.
+ */
+Datum
+courier_enqueue_row(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	char		kind = PG_GETARG_CHAR(1);
+	Oid			argument_type = get_fn_expr_argtype(fcinfo->flinfo, 2);
+	HeapTupleHeader row;
+	HeapTupleData tuple;
+	Relation	rel;
+	CourierRelation *relation;
+	TupleDesc	desc;
+	Datum	   *values;
+	bool	   *nulls;
+
+	rel = relation_open(relid, AccessShareLock);
+	desc = RelationGetDescr(rel);
+	if (argument_type != rel->rd_rel->reltype)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the row given is of type %s, not a row of table \"%s\"",
+						format_type_be(argument_type),
+						RelationGetRelationName(rel)),
+				 errhint("Pass whole rows, as in SELECT courier.enqueue_upsert('%s', t) FROM %s t.",
+						 RelationGetRelationName(rel),
+						 RelationGetRelationName(rel))));
+
+	relation = courier_relation_lookup(rel);
+	if (!relation->has_key)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("rows of table \"%s\" can't be shipped again, because it has no key",
+						RelationGetRelationName(rel)),
+				 errhint("Add a primary key to the table.")));
+	courier_shape_mention(relation);
+
+	row = PG_GETARG_HEAPTUPLEHEADER(2);
+	tuple.t_len = HeapTupleHeaderGetDatumLength(row);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = row;
+	values = palloc(sizeof(Datum) * desc->natts);
+	nulls = palloc(sizeof(bool) * desc->natts);
+	heap_deform_tuple(&tuple, desc, values, nulls);
+
+	if (kind == 'D')
+		courier_write_delete(relation, values, nulls);
+	else
+		courier_write_insert(relation, values, nulls, 'V');
+
+	relation_close(rel, AccessShareLock);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,74 @@
+/*
+ * compat.h
+ *	  Every difference between PostgreSQL 14 and 18 that this code meets.
+ *
+ * A file that needs PG_VERSION_NUM is a sign that something belongs here.
+ */
+#ifndef COURIER_COMPAT_H
+#define COURIER_COMPAT_H
+
+#if PG_VERSION_NUM < 140000
+#error "pg_courier needs PostgreSQL 14 or later"
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* set_config_option() grew a separate entry point for a named role in 15. */
+#define courier_set_guc(name, value) \
+	((void) set_config_option((name), (value), PGC_USERSET, PGC_S_SESSION, \
+							  GUC_ACTION_SAVE, true, 0, false))
+
+/* MarkGUCPrefixReserved() is new in 15. */
+#if PG_VERSION_NUM >= 150000
+#define courier_reserve_prefix(prefix) MarkGUCPrefixReserved(prefix)
+#else
+#define courier_reserve_prefix(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+/* BufFileReadExact() is new in 16; before, BufFileRead() returns a count. */
+#if PG_VERSION_NUM >= 160000
+#define courier_buffile_read(file, ptr, size) \
+	BufFileReadExact((file), (ptr), (size))
+#else
+#define courier_buffile_read(file, ptr, size) \
+	do { \
+		if (BufFileRead((file), (ptr), (size)) != (size)) \
+			ereport(ERROR, \
+					(errcode_for_file_access(), \
+					 errmsg("could not read the spilled changes of this " \
+							"transaction: %m"))); \
+	} while (0)
+#endif
+
+/* InitMaterializedSRF() was SetSingleFuncCall() in 15 and is missing in 14. */
+#if PG_VERSION_NUM >= 150000
+#define courier_materialize_result(fcinfo) InitMaterializedSRF((fcinfo), 0)
+#else
+#define courier_materialize_result(fcinfo) \
+	do { \
+		ReturnSetInfo *rsi_ = (ReturnSetInfo *) (fcinfo)->resultinfo; \
+		MemoryContext old_ = MemoryContextSwitchTo( \
+			rsi_->econtext->ecxt_per_query_memory); \
+		if (get_call_result_type((fcinfo), NULL, &rsi_->setDesc) != \
+			TYPEFUNC_COMPOSITE) \
+			elog(ERROR, "return type must be a row type"); \
+		rsi_->setDesc = CreateTupleDescCopy(rsi_->setDesc); \
+		rsi_->returnMode = SFRM_Materialize; \
+		rsi_->setResult = tuplestore_begin_heap( \
+			(rsi_->allowedModes & SFRM_Materialize_Random) != 0, false, \
+			work_mem); \
+		MemoryContextSwitchTo(old_); \
+	} while (0)
+#endif
+
+/* Index access methods may keep state between inserts since 17. */
+#if PG_VERSION_NUM >= 170000
+#define courier_index_insert_cleanup(index, info) \
+	index_insert_cleanup((index), (info))
+#else
+#define courier_index_insert_cleanup(index, info) ((void) 0)
+#endif
+
+#endif							/* COURIER_COMPAT_H */

@@ -1,0 +1,319 @@
+/*
+ * engine_host.c
+ *	  What the Go engine may ask of the backend it runs in: SQL through SPI.
+ *
+ * The engine calls these functions from under a C→Go call, during which all
+ * signals are blocked (see engine_loader.c).  They are unblocked here, where
+ * SQL runs, so that cancel and terminate work.  Every statement runs in a
+ * subtransaction, and its error is returned as a value: an error must never
+ * jump over a Go frame.  A cancel is kept, and raised again by the loader
+ * once Go has returned.  (A FATAL error ends the process from here, without
+ * a jump.)
+ *
+ * Plans are kept by the statement's text: the engine uses few, over and
+ * over.
+ */
+#include "pg_courier.h"
+
+#include <pthread.h>
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "engine_host.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+/* Longer statements are not kept as plans: they hold data. */
+#define KEPT_STATEMENT_LENGTH 2048
+
+typedef struct KeptPlan
+{
+	char		statement[KEPT_STATEMENT_LENGTH];	/* hash key */
+	SPIPlanPtr	plan;
+} KeptPlan;
+
+static HTAB *kept_plans = NULL;
+static Snapshot pinned = NULL;
+static ErrorData *interruption = NULL;
+static sigset_t unblocked;
+
+/* Texts of the last failure live here until the next. */
+static MemoryContext failure_context = NULL;
+
+void
+courier_block_signals(sigset_t *previous)
+{
+	sigset_t	all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, previous);
+}
+
+void
+courier_restore_signals(const sigset_t *previous)
+{
+	pthread_sigmask(SIG_SETMASK, previous, NULL);
+}
+
+/* Before a call of the engine: "mask" is what SQL runs under. */
+void
+courier_host_begin(const sigset_t *mask)
+{
+	unblocked = *mask;
+	pinned = NULL;
+	interruption = NULL;
+	if (failure_context == NULL)
+		failure_context = AllocSetContextCreate(TopMemoryContext,
+												"pg_courier engine failure",
+												ALLOCSET_SMALL_SIZES);
+}
+
+/* After it: raises the error that made the engine return early, if any. */
+void
+courier_host_end(void)
+{
+	ErrorData  *error = interruption;
+
+	interruption = NULL;
+	pinned = NULL;
+	if (error != NULL)
+		ReThrowError(error);
+}
+
+static SPIPlanPtr
+prepared_plan(const char *sql, int nargs)
+{
+	KeptPlan   *kept = NULL;
+	SPIPlanPtr	plan;
+	Oid		   *types;
+
+	if (kept_plans == NULL)
+	{
+		HASHCTL		control = {
+			.keysize = KEPT_STATEMENT_LENGTH,
+			.entrysize = sizeof(KeptPlan),
+			.hcxt = TopMemoryContext,
+		};
+
+		kept_plans = hash_create("pg_courier plans", 16, &control,
+								 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	}
+
+	if (strlen(sql) < KEPT_STATEMENT_LENGTH)
+	{
+		kept = hash_search(kept_plans, sql, HASH_FIND, NULL);
+		if (kept != NULL)
+			return kept->plan;
+	}
+
+	types = palloc(sizeof(Oid) * Max(nargs, 1));
+	for (int i = 0; i < nargs; i++)
+		types[i] = TEXTOID;
+	plan = SPI_prepare(sql, nargs, types);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare a statement of the engine: %s",
+			 SPI_result_code_string(SPI_result));
+	if (strlen(sql) < KEPT_STATEMENT_LENGTH)
+	{
+		SPI_keepplan(plan);
+		kept = hash_search(kept_plans, sql, HASH_ENTER, NULL);
+		kept->plan = plan;
+	}
+	return plan;
+}
+
+static CourierText
+cell_text(HeapTuple tuple, TupleDesc desc, int column)
+{
+	CourierText cell = {NULL, 0};
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+	Oid			type = SPI_gettypeid(desc, column);
+
+	if (isnull)
+		return cell;
+	if (type == BYTEAOID || type == TEXTOID)
+	{
+		struct varlena *bytes = PG_DETOAST_DATUM_PACKED(value);
+
+		cell.data = VARDATA_ANY(bytes);
+		cell.length = VARSIZE_ANY_EXHDR(bytes);
+	}
+	else
+	{
+		Oid			output;
+		bool		is_varlena;
+
+		getTypeOutputInfo(type, &output, &is_varlena);
+		cell.data = OidOutputFunctionCall(output, value);
+		cell.length = strlen(cell.data);
+	}
+	return cell;
+}
+
+/* Copies SPI's result into "owner", which the engine releases. */
+static void
+collect_rows(MemoryContext owner, CourierRows *rows)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(owner);
+	SPITupleTable *table = SPI_tuptable;
+	CourierText *cell;
+
+	rows->owner = owner;
+	rows->nrows = table == NULL ? 0 : (int64_t) SPI_processed;
+	rows->ncolumns = table == NULL ? 0 : table->tupdesc->natts;
+	rows->cells = cell = palloc_extended(sizeof(CourierText) *
+										 Max(rows->nrows * rows->ncolumns, 1),
+										 MCXT_ALLOC_HUGE);
+	for (int64 r = 0; r < rows->nrows; r++)
+		for (int c = 1; c <= rows->ncolumns; c++)
+		{
+			CourierText text = cell_text(table->vals[r], table->tupdesc, c);
+			char	   *copy;
+
+			if (text.data != NULL)
+			{
+				/* the tuple goes with SPI_finish() */
+				copy = palloc_extended(Max(text.length, 1), MCXT_ALLOC_HUGE);
+				memcpy(copy, text.data, text.length);
+				text.data = copy;
+			}
+			*cell++ = text;
+		}
+	MemoryContextSwitchTo(old_context);
+}
+
+static void
+run_statement(const char *sql, int nargs, const CourierText *args,
+			  CourierRows *rows)
+{
+	MemoryContext owner;
+	Datum	   *values = palloc(sizeof(Datum) * Max(nargs, 1));
+	char	   *nulls = palloc(Max(nargs, 1));
+	int			status;
+
+	for (int i = 0; i < nargs; i++)
+	{
+		nulls[i] = args[i].data == NULL ? 'n' : ' ';
+		values[i] = args[i].data == NULL ? (Datum) 0 :
+			PointerGetDatum(cstring_to_text_with_len(args[i].data,
+													 args[i].length));
+	}
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	if (pinned != NULL)
+		PushActiveSnapshot(pinned);
+	status = SPI_execute_plan(prepared_plan(sql, nargs), values, nulls,
+							  pinned != NULL, 0);
+	if (status < 0)
+		elog(ERROR, "a statement of the engine failed: %s",
+			 SPI_result_code_string(status));
+	if (pinned != NULL)
+		PopActiveSnapshot();
+
+	owner = AllocSetContextCreate(TopMemoryContext, "pg_courier engine rows",
+								  ALLOCSET_DEFAULT_SIZES);
+	collect_rows(owner, rows);
+	SPI_finish();
+}
+
+/* Turns the error being handled into a value. */
+static CourierStatus
+catch_error(CourierFailure *failure)
+{
+	MemoryContext old_context;
+	ErrorData  *error;
+
+	MemoryContextReset(failure_context);
+	old_context = MemoryContextSwitchTo(failure_context);
+	error = CopyErrorData();
+	MemoryContextSwitchTo(old_context);
+	FlushErrorState();
+
+	strlcpy(failure->sqlstate, unpack_sql_state(error->sqlerrcode),
+			sizeof(failure->sqlstate));
+	failure->message = error->message;
+	failure->detail = error->detail;
+	failure->hint = error->hint;
+	failure->context = error->context;
+
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	{
+		interruption = error;
+		return COURIER_INTERRUPTED;
+	}
+	return COURIER_FAILED;
+}
+
+/* Runs one statement in a subtransaction. */
+static CourierStatus
+host_query(const char *sql, int32_t nargs, const CourierText *args,
+		   CourierRows *rows, CourierFailure *failure)
+{
+	MemoryContext old_context = CurrentMemoryContext;
+	ResourceOwner old_owner = CurrentResourceOwner;
+	volatile CourierStatus status = COURIER_OK;
+	sigset_t	blocked;
+
+	memset(rows, 0, sizeof(CourierRows));
+	pthread_sigmask(SIG_SETMASK, &unblocked, &blocked);
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		CHECK_FOR_INTERRUPTS();
+		run_statement(sql, nargs, args, rows);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(old_context);
+		CurrentResourceOwner = old_owner;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(old_context);
+		status = catch_error(failure);
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(old_context);
+		CurrentResourceOwner = old_owner;
+	}
+	PG_END_TRY();
+
+	pthread_sigmask(SIG_SETMASK, &blocked, NULL);
+	return status;
+}
+
+static void
+host_release(CourierRows *rows)
+{
+	if (rows->owner != NULL)
+		MemoryContextDelete((MemoryContext) rows->owner);
+	rows->owner = NULL;
+}
+
+static CourierStatus
+host_pin(CourierFailure *failure)
+{
+	pinned = RegisterSnapshot(GetLatestSnapshot());
+	return COURIER_OK;
+}
+
+static void
+host_unpin(void)
+{
+	if (pinned != NULL)
+		UnregisterSnapshot(pinned);
+	pinned = NULL;
+}
+
+CourierHost courier_host = {
+	.query = host_query,
+	.release = host_release,
+	.pin = host_pin,
+	.unpin = host_unpin,
+};

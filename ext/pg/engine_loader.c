@@ -1,0 +1,121 @@
+/*
+ * engine_loader.c
+ *	  courier.ship(): opens the Go engine in this process and calls it.
+ *
+ * The library is opened only here, in a process that ships.  A Go runtime
+ * started before a fork hangs in the child, so it must never be preloaded.
+ *
+ * All signals are blocked around dlopen() and around every call.  The threads
+ * of the Go runtime inherit that mask, so PostgreSQL's signals are never
+ * delivered to them; above all SIGURG, which wakes latches through a signalfd
+ * and must stay blocked in every thread, and which is Go's preemption signal
+ * as well (the library is linked with preemption off).
+ */
+#include "pg_courier.h"
+
+#include <dlfcn.h>
+
+#include "engine_host.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(courier_ship);
+
+static courier_engine_ship_fn engine_ship = NULL;
+static courier_engine_free_fn engine_free = NULL;
+
+static void *
+engine_symbol(void *library, const char *name)
+{
+	void	   *symbol = dlsym(library, name);
+
+	if (symbol == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("pg_courier's engine has no function %s", name),
+				 errhint("Install pg_courier again; its two libraries are of different versions.")));
+	return symbol;
+}
+
+static void
+load_engine(void)
+{
+	char		path[MAXPGPATH];
+	sigset_t	mask;
+	void	   *library;
+
+	if (engine_ship != NULL)
+		return;
+
+	snprintf(path, sizeof(path), "%s/pg_courier_engine%s", pkglib_path,
+			 DLSUFFIX);
+	courier_block_signals(&mask);
+	library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	courier_restore_signals(&mask);
+	if (library == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FILE),
+				 errmsg("could not load pg_courier's engine: %s", dlerror()),
+				 errhint("Install pg_courier with \"make install\", which installs it beside pg_courier%s.",
+						 DLSUFFIX)));
+
+	engine_free = (courier_engine_free_fn)
+		engine_symbol(library, "courier_engine_free");
+	engine_ship = (courier_engine_ship_fn)
+		engine_symbol(library, "courier_engine_ship");
+}
+
+static char *
+copy_or_null(const char *text)
+{
+	return text == NULL ? NULL : pstrdup(text);
+}
+
+/* Raises the engine's error as an SQL error; frees the outcome. */
+static void
+raise_failure(CourierOutcome *outcome)
+{
+	char		state[6];
+	char	   *message = copy_or_null(outcome->failure.message);
+	char	   *detail = copy_or_null(outcome->failure.detail);
+	char	   *hint = copy_or_null(outcome->failure.hint);
+	char	   *context = copy_or_null(outcome->failure.context);
+
+	strlcpy(state, outcome->failure.sqlstate, sizeof(state));
+	engine_free(outcome);
+	ereport(ERROR,
+			(errcode(strlen(state) == 5 ?
+					 MAKE_SQLSTATE(state[0], state[1], state[2],
+								   state[3], state[4]) :
+					 ERRCODE_INTERNAL_ERROR),
+			 errmsg_internal("%s", message ? message : "the engine failed"),
+			 detail ? errdetail_internal("%s", detail) : 0,
+			 hint ? errhint("%s", hint) : 0,
+			 context ? errcontext("%s", context) : 0));
+}
+
+/* courier.ship(subscription_name name) → bigint, changes shipped */
+Datum
+courier_ship(PG_FUNCTION_ARGS)
+{
+	char	   *subscription = PG_ARGISNULL(0) ? NULL :
+		pstrdup(NameStr(*PG_GETARG_NAME(0)));
+	CourierOutcome outcome;
+	sigset_t	mask;
+	int64		changes;
+
+	load_engine();
+
+	courier_block_signals(&mask);
+	courier_host_begin(&mask);
+	outcome = engine_ship(&courier_host, subscription);
+	courier_restore_signals(&mask);
+
+	if (outcome.status == COURIER_FAILED)
+		raise_failure(&outcome);
+	changes = outcome.changes;
+	engine_free(&outcome);
+	courier_host_end();
+	CHECK_FOR_INTERRUPTS();
+	PG_RETURN_INT64(changes);
+}

@@ -1,0 +1,122 @@
+/*
+ * pg_courier.h
+ *	  What the C files of pg_courier share.
+ *
+ * The path of a change: capture.c (triggers) asks relation_cache.c how to
+ * write a row, message.c writes it into transaction_buffer.c, and at
+ * PRE_COMMIT queue_writer.c stores the buffer in the queue.
+ */
+#ifndef PG_COURIER_H
+#define PG_COURIER_H
+
+#include "postgres.h"
+
+#include "access/attnum.h"
+#include "access/transam.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "utils/rel.h"
+
+#include "compat.h"
+
+/* Name of the row trigger: '!' sorts it before a user's AFTER triggers. */
+#define COURIER_ROW_TRIGGER "!pg_courier_row"
+
+#define COURIER_SCHEMA "courier"
+
+/* Queue rows carry this much of a transaction's messages: one heap page. */
+#define COURIER_CHUNK_SIZE 8000
+
+/* ---- init.c: settings ---- */
+extern int	courier_buffer_memory;	/* kB */
+
+/* ---- relation_cache.c: how to write a row of a relation ---- */
+
+/* How a column's value becomes text. */
+typedef enum CourierOutput
+{
+	COURIER_OUTPUT_FUNCTION,	/* call the type's output function */
+	COURIER_OUTPUT_INT2,
+	COURIER_OUTPUT_INT4,
+	COURIER_OUTPUT_INT8,
+	COURIER_OUTPUT_VARLENA		/* the value's bytes are its text */
+} CourierOutput;
+
+typedef struct CourierColumn
+{
+	AttrNumber	attnum;
+	int16		length;			/* pg_type.typlen */
+	bool		by_value;
+	bool		key;			/* part of the replica identity */
+	CourierOutput kind;
+	FmgrInfo	output;
+} CourierColumn;
+
+typedef struct CourierRelation
+{
+	Oid			relid;			/* hash key: the table that fired */
+	Oid			published;		/* itself, or its partitioned root */
+	bool		valid;
+	uint32		shape;			/* courier.shape.id */
+	bool		shape_stored;	/* is that row committed? */
+	uint64		shape_listed;	/* transaction that will store it */
+	bool		has_key;
+	bool		whole_row;		/* REPLICA IDENTITY FULL and no key */
+	bool		needs_settings; /* output depends on plain settings */
+	bool		needs_gucs;		/* … on search_path or lc_monetary */
+	int			ncolumns;
+	CourierColumn *columns;
+	bytea	   *definition;		/* pgoutput Relation message */
+	MemoryContext context;		/* owns columns and definition */
+} CourierRelation;
+
+extern void courier_relation_cache_init(void);
+extern CourierRelation *courier_relation_lookup(Relation rel);
+extern CourierRelation *courier_relation_find(Oid relid);
+
+/* ---- shape.c: the catalog of row shapes ---- */
+extern bool courier_shape_find(Oid relid, bytea *definition, uint32 *id);
+extern uint32 courier_shape_next_id(void);
+extern void courier_shape_mention(CourierRelation *relation);
+extern void courier_shape_store_mentioned(void);
+extern void courier_shape_end_transaction(bool committed);
+
+/* ---- transaction_buffer.c: this transaction's messages ---- */
+extern void courier_buffer_init(void);
+extern void courier_message_begin(void);
+extern void courier_message_end(void);
+extern void courier_put_byte(char c);
+extern void courier_put_int16(int16 value);
+extern void courier_put_int32(int32 value);
+extern void courier_put_int64(int64 value);
+extern void courier_put_bytes(const char *data, Size length);
+extern char *courier_put_reserve(Size length);
+extern void courier_put_advance(Size length);
+extern Size courier_put_tell(void);
+extern void courier_put_int32_at(Size where, int32 value);
+
+/* Reads the buffer back, a message at a time, at PRE_COMMIT. */
+typedef struct CourierBufferReader CourierBufferReader;
+extern bool courier_buffer_is_empty(void);
+extern CourierBufferReader *courier_buffer_read(void);
+extern bool courier_buffer_next_frame(CourierBufferReader *reader,
+									  Size *length);
+extern void courier_buffer_copy(CourierBufferReader *reader, char *dest,
+								Size length);
+
+/* ---- message.c: pgoutput messages ---- */
+extern void courier_write_insert(CourierRelation *relation,
+								 Datum *values, bool *nulls, char kind);
+extern void courier_write_update(CourierRelation *relation,
+								 Datum *old_values, bool *old_nulls,
+								 Datum *new_values, bool *new_nulls);
+extern void courier_write_delete(CourierRelation *relation,
+								 Datum *values, bool *nulls);
+extern void courier_write_truncate(CourierRelation *relation);
+extern void courier_write_event(const char *channel,
+								const char *payload, Size length);
+
+/* ---- queue_writer.c ---- */
+extern void courier_flush_to_queue(void);
+
+#endif							/* PG_COURIER_H */

@@ -1,0 +1,352 @@
+/*
+ * relation_cache.c
+ *	  How to write a row of a table: columns, output functions, key, shape.
+ *
+ * An entry is built when a table's trigger fires for the first time in a
+ * backend, and built anew after any relcache invalidation of the table (DDL,
+ * but also ANALYZE) or of the partitioned table it is published as.  The
+ * invalidation callback only marks entries: one may be in use.
+ */
+#include "pg_courier.h"
+
+#include "access/htup_details.h"
+#include "access/sysattr.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "libpq/pqformat.h"
+#include "replication/logicalproto.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/relcache.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+/* pgoutput's flag of a column that belongs to the replica identity */
+#define COLUMN_IS_KEY 1
+
+static HTAB *relations = NULL;
+
+static void build_entry(CourierRelation *entry, Relation rel);
+
+/* A relation changed, or (InvalidOid) any may have. */
+static void
+relcache_callback(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS scan;
+	CourierRelation *entry;
+
+	hash_seq_init(&scan, relations);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		if (relid == InvalidOid ||
+			entry->relid == relid || entry->published == relid)
+			entry->valid = false;
+	}
+}
+
+/* A schema was renamed or a type altered: rare, so forget everything. */
+static void
+syscache_callback(Datum arg, int cacheid, uint32 hashvalue)
+{
+	relcache_callback(arg, InvalidOid);
+}
+
+void
+courier_relation_cache_init(void)
+{
+	HASHCTL		control = {
+		.keysize = sizeof(Oid),
+		.entrysize = sizeof(CourierRelation),
+		.hcxt = TopMemoryContext,
+	};
+
+	relations = hash_create("pg_courier relations", 64, &control,
+							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, syscache_callback, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, syscache_callback, (Datum) 0);
+}
+
+/* The entry of a table if there is one, valid or not. */
+CourierRelation *
+courier_relation_find(Oid relid)
+{
+	return hash_search(relations, &relid, HASH_FIND, NULL);
+}
+
+/* The valid entry of a table; "rel" is open and locked. */
+CourierRelation *
+courier_relation_lookup(Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+	bool		found;
+	CourierRelation *entry;
+
+	entry = hash_search(relations, &relid, HASH_ENTER, &found);
+	if (!found)
+	{
+		/* all but the key */
+		memset((char *) entry + sizeof(Oid), 0,
+			   sizeof(CourierRelation) - sizeof(Oid));
+	}
+	if (unlikely(!entry->valid))
+		build_entry(entry, rel);
+	return entry;
+}
+
+/*
+ * The table whose name changes of "rel" are published under: the topmost
+ * partitioned table that has our trigger, else the table itself.
+ */
+static Oid
+published_relation(Relation rel)
+{
+	Oid			published = RelationGetRelid(rel);
+	ListCell   *lc;
+
+	if (!rel->rd_rel->relispartition)
+		return published;
+
+	foreach(lc, get_partition_ancestors(RelationGetRelid(rel)))
+	{
+		Oid			ancestor = lfirst_oid(lc);
+
+		if (OidIsValid(get_trigger_oid(ancestor, COURIER_ROW_TRIGGER, true)))
+			published = ancestor;
+	}
+	return published;
+}
+
+/* The columns that identify a row, offset by FirstLowInvalidHeapAttributeNumber. */
+static Bitmapset *
+key_columns(Relation rel)
+{
+	Bitmapset  *key;
+
+	if (rel->rd_rel->relreplident == REPLICA_IDENTITY_NOTHING)
+		return NULL;
+
+	key = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_IDENTITY_KEY);
+	if (key == NULL)
+		key = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_PRIMARY_KEY);
+	return key;
+}
+
+/*
+ * Which setting, if any, does a type's text form depend on?  Sets *plain for
+ * DateStyle and its like, *guc for search_path and lc_monetary.
+ */
+static void
+type_settings(Oid type, bool *plain, bool *guc)
+{
+	Oid			element;
+
+	type = getBaseType(type);
+	element = get_element_type(type);
+	if (OidIsValid(element))
+	{
+		type_settings(element, plain, guc);
+		return;
+	}
+
+	switch (type)
+	{
+		case BOOLOID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case NUMERICOID:
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+		case NAMEOID:
+		case CHAROID:
+		case OIDOID:
+		case UUIDOID:
+		case JSONOID:
+		case JSONBOID:
+		case XMLOID:
+		case INETOID:
+		case CIDROID:
+		case BITOID:
+		case VARBITOID:
+			return;
+
+		case CASHOID:
+		case REGPROCOID:
+		case REGPROCEDUREOID:
+		case REGOPEROID:
+		case REGOPERATOROID:
+		case REGCLASSOID:
+		case REGCOLLATIONOID:
+		case REGTYPEOID:
+		case REGROLEOID:
+		case REGNAMESPACEOID:
+		case REGCONFIGOID:
+		case REGDICTIONARYOID:
+			*guc = true;
+			return;
+
+		default:
+			/* anything may be inside a composite or an extension's type */
+			*plain = true;
+			if (type >= FirstNormalObjectId &&
+				get_typtype(type) != TYPTYPE_ENUM)
+				*guc = true;
+			return;
+	}
+}
+
+static CourierOutput
+output_kind(Oid output_function)
+{
+	switch (output_function)
+	{
+		case F_INT2OUT:
+			return COURIER_OUTPUT_INT2;
+		case F_INT4OUT:
+			return COURIER_OUTPUT_INT4;
+		case F_INT8OUT:
+			return COURIER_OUTPUT_INT8;
+		case F_TEXTOUT:
+		case F_VARCHAROUT:
+		case F_BPCHAROUT:
+		case F_JSON_OUT:
+			return COURIER_OUTPUT_VARLENA;
+		default:
+			return COURIER_OUTPUT_FUNCTION;
+	}
+}
+
+static void
+fill_columns(CourierRelation *entry, Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	Bitmapset  *key = key_columns(rel);
+	bool		full = rel->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
+	bool		guc = false;
+	bool		plain = false;
+
+	entry->has_key = key != NULL;
+	entry->whole_row = full && key == NULL;
+	entry->columns = MemoryContextAllocZero(entry->context,
+											sizeof(CourierColumn) * desc->natts);
+	entry->ncolumns = 0;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		CourierColumn *column = &entry->columns[entry->ncolumns];
+		Oid			output;
+		bool		is_varlena;
+
+		if (att->attisdropped || att->attgenerated)
+			continue;
+
+		column->attnum = att->attnum;
+		column->length = att->attlen;
+		column->by_value = att->attbyval;
+		column->key = entry->whole_row ||
+			bms_is_member(att->attnum - FirstLowInvalidHeapAttributeNumber,
+						  key);
+		getTypeOutputInfo(att->atttypid, &output, &is_varlena);
+		column->kind = output_kind(output);
+		fmgr_info_cxt(output, &column->output, entry->context);
+		type_settings(att->atttypid, &plain, &guc);
+		entry->ncolumns++;
+	}
+	entry->needs_settings = plain || guc;
+	entry->needs_gucs = guc;
+}
+
+static char
+replica_identity(CourierRelation *entry, Relation rel)
+{
+	if (entry->whole_row)
+		return REPLICA_IDENTITY_FULL;
+	if (!entry->has_key)
+		return REPLICA_IDENTITY_NOTHING;
+	return rel->rd_rel->relreplident;
+}
+
+/* pgoutput's Relation message, with 0 as the relation's id. */
+static bytea *
+build_definition(CourierRelation *entry, Relation rel)
+{
+	StringInfoData message;
+	TupleDesc	desc = RelationGetDescr(rel);
+	char	   *schema = get_namespace_name(get_rel_namespace(entry->published));
+	char	   *name = get_rel_name(entry->published);
+
+	initStringInfo(&message);
+	appendStringInfoSpaces(&message, VARHDRSZ);
+	pq_sendbyte(&message, LOGICAL_REP_MSG_RELATION);
+	pq_sendint32(&message, 0);
+	appendBinaryStringInfo(&message, schema, strlen(schema) + 1);
+	appendBinaryStringInfo(&message, name, strlen(name) + 1);
+	pq_sendbyte(&message, replica_identity(entry, rel));
+	pq_sendint16(&message, entry->ncolumns);
+	for (int i = 0; i < entry->ncolumns; i++)
+	{
+		CourierColumn *column = &entry->columns[i];
+		Form_pg_attribute att = TupleDescAttr(desc, column->attnum - 1);
+
+		pq_sendbyte(&message, column->key ? COLUMN_IS_KEY : 0);
+		appendBinaryStringInfo(&message, NameStr(att->attname),
+							   strlen(NameStr(att->attname)) + 1);
+		pq_sendint32(&message, att->atttypid);
+		pq_sendint32(&message, att->atttypmod);
+	}
+	SET_VARSIZE(message.data, message.len);
+	return (bytea *) message.data;
+}
+
+/*
+ * Gives the entry the shape its definition has: the one it had before if
+ * that still fits (an ANALYZE invalidates too), one from the catalog, or a
+ * new one, which the transaction will store when it commits.
+ */
+static void
+assign_shape(CourierRelation *entry, bytea *definition, bytea *previous)
+{
+	if (previous != NULL &&
+		VARSIZE(previous) == VARSIZE(definition) &&
+		memcmp(VARDATA(previous), VARDATA(definition),
+			   VARSIZE(definition) - VARHDRSZ) == 0)
+		return;
+
+	entry->shape_listed = 0;
+	entry->shape_stored = courier_shape_find(entry->published, definition,
+											 &entry->shape);
+	if (!entry->shape_stored)
+		entry->shape = courier_shape_next_id();
+}
+
+static void
+build_entry(CourierRelation *entry, Relation rel)
+{
+	MemoryContext old_entry_context = entry->context;
+	bytea	   *previous = entry->definition;
+	bytea	   *definition;
+
+	/* On an error the entry stays invalid and is built again. */
+	entry->context = AllocSetContextCreate(CacheMemoryContext,
+										   "pg_courier relation",
+										   ALLOCSET_SMALL_SIZES);
+	entry->definition = NULL;
+	entry->published = published_relation(rel);
+	entry->valid = true;
+	fill_columns(entry, rel);
+	definition = build_definition(entry, rel);
+	assign_shape(entry, definition, previous);
+	entry->definition = (bytea *)
+		MemoryContextAlloc(entry->context, VARSIZE(definition));
+	memcpy(entry->definition, definition, VARSIZE(definition));
+	if (old_entry_context != NULL)
+		MemoryContextDelete(old_entry_context);
+}

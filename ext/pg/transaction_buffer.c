@@ -1,0 +1,401 @@
+/*
+ * transaction_buffer.c
+ *	  The messages of the current transaction, until it commits.
+ *
+ * The buffer is a log of frames: a message's length (4 bytes, big-endian)
+ * and the message.  A savepoint is a mark on it, taken when the first
+ * message is written inside the subtransaction; a rollback truncates the log
+ * to the mark, a release hands the mark to the parent.  Thousands of
+ * subtransactions that capture nothing therefore cost nothing.
+ *
+ * The log's tail is kept in memory; past courier.buffer_memory it is moved
+ * to a temporary file, which belongs to the top-level transaction: it is
+ * closed at PRE_COMMIT, while an error (disk full) may still be raised, and
+ * left to the resource owner on abort.  A message is always whole in one of
+ * the two: it is written in memory, and moved only when it is complete.
+ *
+ * An error in the middle of a message leaves bytes behind the last complete
+ * one; the next message overwrites them.
+ */
+#include "pg_courier.h"
+
+#include "access/xact.h"
+#include "port/pg_bswap.h"
+#include "storage/buffile.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+/* Kept between transactions, so that a short one allocates nothing. */
+#define KEPT_CAPACITY ((Size) 16 * 1024)
+
+#define FRAME_HEADER sizeof(uint32)
+
+typedef struct SavepointMark
+{
+	SubTransactionId subxact;
+	uint64		length;			/* of the log when it began to write */
+} SavepointMark;
+
+struct CourierBufferReader
+{
+	uint64		position;		/* in the whole log */
+};
+
+static MemoryContext buffer_context = NULL;
+static char *memory = NULL;		/* the log from "spilled" on */
+static Size capacity = 0;
+static Size complete = 0;		/* bytes of complete frames in memory */
+static Size written = 0;		/* … and of the one being written */
+
+static BufFile *spill = NULL;
+static uint64 spilled = 0;		/* bytes of the log in the file */
+
+static SavepointMark *marks = NULL;
+static int	nmarks = 0;
+static int	max_marks = 0;
+
+static void xact_callback(XactEvent event, void *arg);
+static void subxact_callback(SubXactEvent event, SubTransactionId mine,
+							 SubTransactionId parent, void *arg);
+
+void
+courier_buffer_init(void)
+{
+	buffer_context = AllocSetContextCreate(TopMemoryContext,
+										   "pg_courier transaction buffer",
+										   ALLOCSET_DEFAULT_SIZES);
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+}
+
+/* Makes room for "more" bytes behind what is written. */
+static void
+ensure_capacity(Size more)
+{
+	Size		needed = written + more;
+	Size		larger;
+
+	if (likely(needed <= capacity))
+		return;
+
+	larger = Max(capacity, KEPT_CAPACITY);
+	while (larger < needed)
+		larger *= 2;
+	if (memory == NULL)
+		memory = MemoryContextAllocHuge(buffer_context, larger);
+	else
+		memory = repalloc_huge(memory, larger);
+	capacity = larger;
+}
+
+/*
+ * If this is a subtransaction's first message, remembers where to truncate
+ * the log should it roll back.
+ */
+static void
+mark_savepoint(void)
+{
+	SubTransactionId subxact;
+
+	if (likely(GetCurrentTransactionNestLevel() <= 1))
+		return;
+
+	subxact = GetCurrentSubTransactionId();
+	if (nmarks > 0 && marks[nmarks - 1].subxact == subxact)
+		return;
+
+	if (nmarks == max_marks)
+	{
+		int			larger = max_marks == 0 ? 16 : max_marks * 2;
+
+		if (marks == NULL)
+			marks = MemoryContextAllocHuge(buffer_context,
+										   larger * sizeof(SavepointMark));
+		else
+			marks = repalloc_huge(marks, larger * sizeof(SavepointMark));
+		max_marks = larger;
+	}
+	marks[nmarks].subxact = subxact;
+	marks[nmarks].length = spilled + complete;
+	nmarks++;
+}
+
+void
+courier_message_begin(void)
+{
+	mark_savepoint();
+	written = complete;
+	ensure_capacity(FRAME_HEADER);
+	written += FRAME_HEADER;
+}
+
+/* Moves the complete frames to the temporary file. */
+static void
+spill_to_file(void)
+{
+	if (spill == NULL)
+	{
+		MemoryContext old_context = MemoryContextSwitchTo(TopTransactionContext);
+		ResourceOwner old_owner = CurrentResourceOwner;
+
+		/*
+		 * The file must outlive the statement and the subtransaction, and
+		 * must be closed by whatever ends the transaction.
+		 */
+		CurrentResourceOwner = TopTransactionResourceOwner;
+		spill = BufFileCreateTemp(false);
+		CurrentResourceOwner = old_owner;
+		MemoryContextSwitchTo(old_context);
+	}
+
+	if (BufFileSeek(spill, 0, (off_t) spilled, SEEK_SET) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not seek in the spilled changes of this transaction: %m")));
+	BufFileWrite(spill, memory, complete);
+	spilled += complete;
+	complete = 0;
+	written = 0;
+}
+
+void
+courier_message_end(void)
+{
+	Size		length = written - complete - FRAME_HEADER;
+	uint32		header;
+
+	if (length > PG_INT32_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the row is too large to be captured by pg_courier"),
+				 errdetail("Its text form takes %zu bytes, the limit is %d.",
+						   length, PG_INT32_MAX)));
+
+	header = pg_hton32((uint32) length);
+	memcpy(memory + complete, &header, FRAME_HEADER);
+	complete = written;
+
+	if (complete > (Size) courier_buffer_memory * 1024)
+		spill_to_file();
+}
+
+/* ---- writing parts of a message ---- */
+
+char *
+courier_put_reserve(Size length)
+{
+	ensure_capacity(length);
+	return memory + written;
+}
+
+void
+courier_put_advance(Size length)
+{
+	written += length;
+}
+
+Size
+courier_put_tell(void)
+{
+	return written;
+}
+
+void
+courier_put_bytes(const char *data, Size length)
+{
+	memcpy(courier_put_reserve(length), data, length);
+	written += length;
+}
+
+void
+courier_put_byte(char c)
+{
+	ensure_capacity(1);
+	memory[written++] = c;
+}
+
+void
+courier_put_int16(int16 value)
+{
+	uint16		wire = pg_hton16((uint16) value);
+
+	courier_put_bytes((char *) &wire, sizeof(wire));
+}
+
+void
+courier_put_int32(int32 value)
+{
+	uint32		wire = pg_hton32((uint32) value);
+
+	courier_put_bytes((char *) &wire, sizeof(wire));
+}
+
+void
+courier_put_int64(int64 value)
+{
+	uint64		wire = pg_hton64((uint64) value);
+
+	courier_put_bytes((char *) &wire, sizeof(wire));
+}
+
+void
+courier_put_int32_at(Size where, int32 value)
+{
+	uint32		wire = pg_hton32((uint32) value);
+
+	memcpy(memory + where, &wire, sizeof(wire));
+}
+
+/* ---- reading the log back ---- */
+
+bool
+courier_buffer_is_empty(void)
+{
+	return spilled + complete == 0;
+}
+
+CourierBufferReader *
+courier_buffer_read(void)
+{
+	CourierBufferReader *reader = palloc(sizeof(CourierBufferReader));
+
+	reader->position = 0;
+	if (spilled > 0 && BufFileSeek(spill, 0, 0, SEEK_SET) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not seek in the spilled changes of this transaction: %m")));
+	return reader;
+}
+
+/*
+ * Copies the next bytes of the log and moves past them.  A read never
+ * straddles file and memory, as frames don't.
+ */
+void
+courier_buffer_copy(CourierBufferReader *reader, char *dest, Size length)
+{
+	if (reader->position < spilled)
+		courier_buffile_read(spill, dest, length);
+	else
+		memcpy(dest, memory + (reader->position - spilled), length);
+	reader->position += length;
+}
+
+/*
+ * Reads the length of the next message, header not included; false at the
+ * end.  The caller copies the message before it asks for the next.
+ */
+bool
+courier_buffer_next_frame(CourierBufferReader *reader, Size *length)
+{
+	uint32		header;
+
+	if (reader->position >= spilled + complete)
+		return false;
+	courier_buffer_copy(reader, (char *) &header, FRAME_HEADER);
+	*length = pg_ntoh32(header);
+	return true;
+}
+
+/* ---- transaction ends ---- */
+
+static void
+truncate_log(uint64 length)
+{
+	if (length >= spilled)
+		complete = (Size) (length - spilled);
+	else
+	{
+		spilled = length;
+		complete = 0;
+	}
+	written = complete;
+}
+
+static void
+reset_buffer(void)
+{
+	complete = written = 0;
+	spilled = 0;
+	nmarks = 0;
+	spill = NULL;
+	if (capacity > KEPT_CAPACITY)
+	{
+		pfree(memory);
+		memory = NULL;
+		capacity = 0;
+	}
+	if (max_marks > 1024)
+	{
+		pfree(marks);
+		marks = NULL;
+		max_marks = 0;
+	}
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			if (!courier_buffer_is_empty())
+				courier_flush_to_queue();
+			if (spill != NULL)
+				BufFileClose(spill);
+			reset_buffer();
+			break;
+
+		case XACT_EVENT_COMMIT:
+			courier_shape_end_transaction(true);
+			break;
+
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			courier_shape_end_transaction(false);
+			reset_buffer();
+			break;
+
+		default:
+			break;
+	}
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mine,
+				 SubTransactionId parent, void *arg)
+{
+	SavepointMark *top;
+
+	if (likely(nmarks == 0))
+		return;
+	top = &marks[nmarks - 1];
+	if (top->subxact != mine)
+		return;
+
+	switch (event)
+	{
+		case SUBXACT_EVENT_ABORT_SUB:
+			truncate_log(top->length);
+			nmarks--;
+			break;
+
+		case SUBXACT_EVENT_COMMIT_SUB:
+
+			/*
+			 * What it wrote is now the parent's.  The parent needs a mark
+			 * only if it has none of its own, and the top-level transaction
+			 * needs none at all.
+			 */
+			if (parent == TopSubTransactionId ||
+				(nmarks > 1 && marks[nmarks - 2].subxact == parent))
+				nmarks--;
+			else
+				top->subxact = parent;
+			break;
+
+		default:
+			break;
+	}
+}

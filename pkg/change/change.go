@@ -1,0 +1,76 @@
+package change
+
+// Op says what a change does. Its values are the message types of pgoutput.
+type Op byte
+
+// The operations. Upsert is pg_courier's own: a row sent again on demand.
+const (
+	Insert   Op = 'I'
+	Update   Op = 'U'
+	Delete   Op = 'D'
+	Upsert   Op = 'V'
+	Truncate Op = 'T'
+	Event    Op = 'M'
+)
+
+// String returns the operation's name in lower case.
+func (o Op) String() string {
+	switch o {
+	case Insert:
+		return "insert"
+	case Update:
+		return "update"
+	case Delete:
+		return "delete"
+	case Upsert:
+		return "upsert"
+	case Truncate:
+		return "truncate"
+	case Event:
+		return "event"
+	}
+	return "unknown operation"
+}
+
+// Kind says how a column's value is given.
+type Kind byte
+
+// The kinds of value, as pgoutput marks them.
+const (
+	Null      Kind = 'n'
+	Unchanged Kind = 'u' // a TOASTed value the update left alone and so did not carry
+	Text      Kind = 't' // the type's text form, in the database's encoding
+)
+
+// Value is one column of a tuple.
+type Value struct {
+	Kind Kind
+	Data []byte // for Text; aliases the chunk the value was decoded from
+}
+
+// Change is one captured change.
+type Change struct {
+	Op       Op
+	Restart  bool      // Truncate: RESTART IDENTITY
+	Cascade  bool      // Truncate: CASCADE
+	Relation *Relation // nil for Truncate and Event
+
+	// Old and New are nil or as long as Relation.Columns. Old is the key before
+	// the change (other columns Null), or the whole row when Relation.WholeRow;
+	// an update has it only if the key changed or the whole row identifies it.
+	Old, New []Value
+
+	Truncated []*Relation // Truncate
+
+	Channel string // Event
+	Payload []byte // Event; aliases the chunk
+}
+
+// Transaction is one committed transaction of the source.
+type Transaction struct {
+	XID     uint64 // 64-bit transaction id
+	K       LSN    // taken before commit; its order is dependency order
+	Origin  int32  // node the work first committed on; 0 is this one
+	Clock   int64  // hybrid logical clock
+	Changes []Change
+}

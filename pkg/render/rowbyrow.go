@@ -1,0 +1,145 @@
+package render
+
+import "github.com/pg-courier/pg_courier/pkg/change"
+
+// Change appends one change, number index of the caller's and made by its
+// transaction number tx, as one statement, or none if it is not wanted. It
+// returns what Targets returns, or a *NoKeyError.
+func (s *Script) Change(c *change.Change, index, tx int, targets Targets, options *Options) error {
+	info := Statement{Relation: c.Relation, Op: c.Op, Rows: 1, Tx: tx, Change: index}
+	switch c.Op {
+	case change.Event:
+		s.begin(info)
+		s.event(c.Channel, c.Payload, options)
+		return nil
+	case change.Truncate:
+		info.Rows = 0
+		return s.truncate(c.Truncated, c.Restart, c.Cascade, info, targets)
+	}
+	t, err := targets.Target(c.Relation)
+	if err != nil || t == nil {
+		return err
+	}
+	return s.one(t, c, info, options.Policy, options.Policy != KeepLocal)
+}
+
+// ordered appends a change that cannot be folded to a set-based script.
+func (s *Script) ordered(t *Target, c *change.Change, tx int, options *Options) error {
+	info := Statement{Relation: c.Relation, Op: c.Op, Rows: 1, Tx: tx, Change: -1}
+	return s.one(t, c, info, Error, options.CheckUpdates)
+}
+
+// one appends a change of a row. check makes a row that an update does not find
+// an error, unless the policy lets it be inserted.
+func (s *Script) one(t *Target, c *change.Change, info Statement, policy Policy, check bool) error {
+	if !t.filter.Allows(c.Op) {
+		return nil
+	}
+	keyless := !t.relation.HasKey() && !t.relation.WholeRow()
+	if keyless && (c.Op == change.Update || c.Op == change.Delete) {
+		return &NoKeyError{Schema: t.relation.Schema, Table: t.relation.Name, Op: c.Op}
+	}
+	switch c.Op {
+	case change.Insert, change.Upsert:
+		s.begin(info)
+		s.insertInto(t)
+		s.values(t, c.New, "VALUES (")
+		s.write(")")
+		switch {
+		case c.Op == change.Upsert || policy == ApplyRemote:
+			s.onConflict(t)
+		case policy == KeepLocal:
+			s.write(" ON CONFLICT DO NOTHING")
+		}
+	case change.Delete:
+		s.begin(info)
+		check = check && policy == Error && info.Change >= 0
+		if check {
+			s.write("WITH u AS (")
+		}
+		s.write("DELETE FROM ")
+		s.text = append(s.text, t.name...)
+		s.write(" AS t")
+		s.where(t, c.Old)
+		if check {
+			s.check(t, 1)
+		}
+	case change.Update:
+		s.updateRow(t, c, info, policy, check)
+	}
+	return nil
+}
+
+func (s *Script) updateRow(t *Target, c *change.Change, info Statement, policy Policy, check bool) {
+	before := c.Old
+	if before == nil {
+		before = c.New
+	}
+	set := s.columns[:0]
+	for i := range t.columns {
+		column := &t.columns[i]
+		if column.always || c.New[column.source].Kind == change.Unchanged || column.key && c.Old == nil {
+			continue
+		}
+		set = append(set, i)
+	}
+	s.columns = set
+	if len(set) == 0 {
+		return
+	}
+	s.begin(info)
+	insert := policy == ApplyRemote && t.whole(c.New)
+	if insert || check {
+		s.write("WITH u AS (")
+	}
+	s.updateOne(t, set, c.New)
+	s.where(t, before)
+	switch {
+	case insert:
+		s.write(" RETURNING 1) ")
+		s.insertInto(t)
+		s.values(t, c.New, "SELECT ")
+		s.write(" WHERE NOT EXISTS (SELECT FROM u)")
+		s.onConflict(t)
+	case check:
+		s.check(t, 1)
+	}
+}
+
+// where appends the condition that finds one row.
+func (s *Script) where(t *Target, row []change.Value) {
+	if t.relation.WholeRow() {
+		s.whereRow(t, row)
+		return
+	}
+	s.whereKey(t, row)
+}
+
+// whereRow appends the condition that finds one row, any of equal ones, by all
+// its columns. Text forms are compared, since not every type has an equality;
+// both sides go through the target's output function. A ctid is unique only
+// together with its table, of which a partitioned one has several.
+func (s *Script) whereRow(t *Target, row []change.Value) {
+	s.write(" WHERE (t.tableoid, t.ctid) = (SELECT r.tableoid, r.ctid FROM ")
+	s.text = append(s.text, t.name...)
+	s.write(" AS r")
+	word := " WHERE r."
+	for i := range t.columns {
+		c := &t.columns[i]
+		value := &row[c.source]
+		if value.Kind == change.Unchanged {
+			continue
+		}
+		s.write(word)
+		word = " AND r."
+		s.text = append(s.text, c.name...)
+		if value.Kind == change.Null {
+			s.write("::pg_catalog.text IS NULL")
+			continue
+		}
+		s.write("::pg_catalog.text = ")
+		s.text = appendLiteral(s.text, value.Data)
+		s.write("::", c.typ, "::pg_catalog.text")
+	}
+	s.write(" LIMIT 1)")
+}

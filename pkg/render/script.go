@@ -1,0 +1,130 @@
+package render
+
+import "github.com/pg-courier/pg_courier/pkg/change"
+
+// Policy says what to do when a row of the target is not as a change expects.
+type Policy int
+
+// The policies; the source wins by default.
+const (
+	ApplyRemote Policy = iota
+	KeepLocal
+	Error
+)
+
+// Options holds what is the same for a whole subscription.
+type Options struct {
+	// CheckUpdates makes an update that does not find its row an error, by
+	// courier_target.check_updated (SQLSTATE PC002).
+	CheckUpdates bool
+	Policy       Policy                     // row by row only
+	Subscription string                     // its progress key, stored with events
+	Rank         func(*change.Relation) int // parents lower than children; nil if order does not matter
+}
+
+// Statement says what a statement of a script is.
+type Statement struct {
+	Relation *change.Relation // nil for events, truncates and what the caller appended
+	Op       change.Op        // 0 for what the caller appended
+	Rows     int
+	Tx       int // the first transaction in it, as numbered by the caller
+	Change   int // row by row: the caller's number of the change; otherwise -1
+}
+
+// Script is a growing text of statements, joined by ";\n". The n-th statement
+// of the text is the n-th of Statements. Its memory is reused after Reset.
+type Script struct {
+	text       []byte
+	statements []Statement
+	sorted     []ranked // scratch
+	columns    []int    // scratch
+}
+
+// Reset empties the script and keeps its memory.
+func (s *Script) Reset() {
+	s.text = s.text[:0]
+	clear(s.statements)
+	s.statements = s.statements[:0]
+}
+
+// Bytes returns the text, valid until the next change to the script.
+func (s *Script) Bytes() []byte { return s.text }
+
+// String returns a copy of the text.
+func (s *Script) String() string { return string(s.text) }
+
+// Len returns the length of the text in bytes.
+func (s *Script) Len() int { return len(s.text) }
+
+// Statements describes the statements in order, valid until the next change to
+// the script.
+func (s *Script) Statements() []Statement { return s.statements }
+
+// Append appends one statement of the caller, without a semicolon.
+func (s *Script) Append(sql string) {
+	s.begin(Statement{Change: -1})
+	s.text = append(s.text, sql...)
+}
+
+func (s *Script) begin(statement Statement) {
+	if len(s.statements) > 0 {
+		s.text = append(s.text, ";\n"...)
+	}
+	s.statements = append(s.statements, statement)
+}
+
+func (s *Script) write(parts ...string) {
+	for _, part := range parts {
+		s.text = append(s.text, part...)
+	}
+}
+
+// check wraps the update or delete begun at position start of the text, which
+// ends in RETURNING 1, so that it raises an error unless it meets rows rows.
+func (s *Script) check(t *Target, rows int) {
+	s.write(" RETURNING 1) SELECT courier_target.check_updated(pg_catalog.count(*), ")
+	s.text = appendInt(s.text, rows)
+	s.write(", ")
+	s.text = appendLiteral(s.text, t.table.Schema+"."+t.table.Name)
+	s.write(") FROM u")
+}
+
+// Event appends an event.
+func (s *Script) event(channel string, payload []byte, options *Options) {
+	s.write("INSERT INTO courier_target.event (subscription, channel, payload) VALUES (")
+	s.text = appendLiteral(s.text, options.Subscription)
+	s.write(", ")
+	s.text = appendLiteral(s.text, channel)
+	s.write(", ")
+	s.text = appendLiteral(s.text, payload)
+	s.write(")")
+}
+
+// truncate appends a TRUNCATE of those of the relations that are wanted.
+func (s *Script) truncate(relations []*change.Relation, restart, cascade bool, info Statement, targets Targets) error {
+	begun := false
+	for _, relation := range relations {
+		t, err := targets.Target(relation)
+		if err != nil {
+			return err
+		}
+		if t == nil || !t.filter.Allows(change.Truncate) {
+			continue
+		}
+		if begun {
+			s.write(", ")
+		} else {
+			s.begin(info)
+			s.write("TRUNCATE TABLE ")
+			begun = true
+		}
+		s.text = append(s.text, t.name...)
+	}
+	if begun && restart {
+		s.write(" RESTART IDENTITY")
+	}
+	if begun && cascade {
+		s.write(" CASCADE")
+	}
+	return nil
+}

@@ -1,0 +1,248 @@
+package render
+
+import (
+	"github.com/pg-courier/pg_courier/pkg/batch"
+	"github.com/pg-courier/pg_courier/pkg/change"
+)
+
+// Rows are written as SELECT unnest(a), unnest(b): measured a third faster than
+// FROM unnest(a, b), which stores its rows before it returns the first. In that
+// form every array must have the same length, which here they have.
+
+// unnest appends the rows' values of one column as a set.
+func (s *Script) unnest(c *column, rows []batch.Row, key bool) {
+	b := append(s.text, "pg_catalog.unnest('{"...)
+	for i := range rows {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		tuple := rows[i].New
+		if key {
+			tuple = rows[i].Key
+		}
+		b = appendElement(b, &tuple[c.source])
+	}
+	if c.direct {
+		b = append(b, "}'::"...)
+		b = append(b, c.typ...)
+		b = append(b, "[])"...)
+	} else {
+		b = append(b, "}'::pg_catalog.text[])::"...)
+		b = append(b, c.typ...)
+	}
+	s.text = b
+}
+
+// firstTx returns the lowest transaction number among rows.
+func firstTx(rows []batch.Row) int {
+	first := rows[0].Tx
+	for i := range rows {
+		first = min(first, rows[i].Tx)
+	}
+	return first
+}
+
+func (s *Script) inserts(t *Target, rows []batch.Row, op change.Op) {
+	if len(rows) == 0 {
+		return
+	}
+	s.begin(Statement{Relation: t.relation, Op: op, Rows: len(rows), Tx: firstTx(rows), Change: -1})
+	s.insertInto(t)
+	if len(rows) == 1 {
+		s.values(t, rows[0].New, "VALUES (")
+		s.write(")")
+	} else {
+		s.write("SELECT ")
+		for i := range t.columns {
+			if i > 0 {
+				s.write(", ")
+			}
+			s.unnest(&t.columns[i], rows, false)
+		}
+	}
+	if op == change.Upsert {
+		s.onConflict(t)
+	}
+}
+
+// insertInto appends the head of an INSERT.
+func (s *Script) insertInto(t *Target) {
+	s.write("INSERT INTO ")
+	s.text = append(s.text, t.name...)
+	s.write(" (")
+	for i := range t.columns {
+		if i > 0 {
+			s.write(", ")
+		}
+		s.text = append(s.text, t.columns[i].name...)
+	}
+	s.write(") ")
+	if t.identity {
+		s.write("OVERRIDING SYSTEM VALUE ")
+	}
+}
+
+// values appends a word and a row's literals, whose types the columns give.
+func (s *Script) values(t *Target, row []change.Value, word string) {
+	s.write(word)
+	for i := range t.columns {
+		if i > 0 {
+			s.write(", ")
+		}
+		s.text = appendValue(s.text, &row[t.columns[i].source])
+	}
+}
+
+// onConflict appends the clause that turns an insert into an upsert.
+func (s *Script) onConflict(t *Target) {
+	if len(t.conflict) == 0 {
+		return
+	}
+	s.write(" ON CONFLICT (")
+	s.text = append(s.text, t.conflict...)
+	s.write(") DO ")
+	set := false
+	for i := range t.columns {
+		c := &t.columns[i]
+		if c.key || c.always {
+			continue
+		}
+		if set {
+			s.write(", ")
+		} else {
+			s.write("UPDATE SET ")
+			set = true
+		}
+		s.text = append(s.text, c.name...)
+		s.write(" = EXCLUDED.")
+		s.text = append(s.text, c.name...)
+	}
+	if !set {
+		s.write("NOTHING")
+	}
+}
+
+func (s *Script) deletes(t *Target, rows []batch.Row) {
+	if len(rows) == 0 {
+		return
+	}
+	s.begin(Statement{Relation: t.relation, Op: change.Delete, Rows: len(rows), Tx: firstTx(rows), Change: -1})
+	s.write("DELETE FROM ")
+	s.text = append(s.text, t.name...)
+	s.write(" AS t")
+	if len(rows) == 1 {
+		s.whereKey(t, rows[0].Key)
+		return
+	}
+	s.write(" USING (SELECT ")
+	s.keySets(t, rows)
+	s.write(") AS u")
+	s.joinKey(t)
+}
+
+func (s *Script) updates(t *Target, group *batch.Updates, check bool) {
+	set := t.settable(s.columns[:0], group.Columns)
+	s.columns = set
+	rows := group.Rows
+	if len(rows) == 0 || len(set) == 0 {
+		return
+	}
+	s.begin(Statement{Relation: t.relation, Op: change.Update, Rows: len(rows), Tx: firstTx(rows), Change: -1})
+	if check {
+		s.write("WITH u AS (")
+	}
+	if len(rows) == 1 {
+		s.updateOne(t, set, rows[0].New)
+		s.whereKey(t, rows[0].Key)
+	} else {
+		s.write("UPDATE ")
+		s.text = append(s.text, t.name...)
+		s.write(" AS t SET ")
+		for n, i := range set {
+			if n > 0 {
+				s.write(", ")
+			}
+			s.text = append(s.text, t.columns[i].name...)
+			s.write(" = u.c")
+			s.text = appendInt(s.text, i)
+		}
+		s.write(" FROM (SELECT ")
+		s.keySets(t, rows)
+		for _, i := range set {
+			s.write(", ")
+			s.unnest(&t.columns[i], rows, false)
+			s.write(" AS c")
+			s.text = appendInt(s.text, i)
+		}
+		s.write(") AS u")
+		s.joinKey(t)
+	}
+	if check {
+		s.check(t, len(rows))
+	}
+}
+
+// updateOne appends an UPDATE of one row up to its WHERE.
+func (s *Script) updateOne(t *Target, set []int, row []change.Value) {
+	s.write("UPDATE ")
+	s.text = append(s.text, t.name...)
+	s.write(" AS t SET ")
+	for n, i := range set {
+		if n > 0 {
+			s.write(", ")
+		}
+		s.text = append(s.text, t.columns[i].name...)
+		s.write(" = ")
+		s.text = appendValue(s.text, &row[t.columns[i].source])
+	}
+}
+
+// keySets appends the rows' keys on the target as sets k0, k1, ….
+func (s *Script) keySets(t *Target, rows []batch.Row) {
+	first := true
+	for i := range t.columns {
+		if !t.columns[i].key {
+			continue
+		}
+		if !first {
+			s.write(", ")
+		}
+		first = false
+		s.unnest(&t.columns[i], rows, true)
+		s.write(" AS k")
+		s.text = appendInt(s.text, i)
+	}
+}
+
+// joinKey appends the condition that joins t with keySets.
+func (s *Script) joinKey(t *Target) {
+	word := " WHERE t."
+	for i := range t.columns {
+		c := &t.columns[i]
+		if !c.key {
+			continue
+		}
+		s.write(word)
+		s.text = append(s.text, c.name...)
+		s.write(" ", c.equal, " u.k")
+		s.text = appendInt(s.text, i)
+		word = " AND t."
+	}
+}
+
+// whereKey appends the condition that finds one row of t by its key.
+func (s *Script) whereKey(t *Target, key []change.Value) {
+	word := " WHERE t."
+	for i := range t.columns {
+		c := &t.columns[i]
+		if !c.key {
+			continue
+		}
+		s.write(word)
+		s.text = append(s.text, c.name...)
+		s.write(" ", c.equal, " ")
+		s.text = appendValue(s.text, &key[c.source])
+		s.write("::", c.typ)
+		word = " AND t."
+	}
+}

@@ -1,0 +1,116 @@
+package render
+
+import "github.com/pg-courier/pg_courier/pkg/change"
+
+// column pairs a source column with its target column.
+type column struct {
+	source int // index in the relation's columns
+	name   []byte
+	typ    string
+	equal  string
+	direct bool
+	key    bool
+	always bool // GENERATED ALWAYS AS IDENTITY: can be inserted, not updated
+}
+
+// Target says how changes of one relation are written to one table. It is
+// immutable, so several scripts may use it at once.
+type Target struct {
+	relation *change.Relation
+	table    *Table
+	filter   *Filter
+	name     []byte   // quoted
+	columns  []column // those that are written, in the relation's order
+	bySource []int    // relation's column → index in columns, or -1
+	identity bool     // inserts need OVERRIDING SYSTEM VALUE
+	conflict []byte   // quoted key columns
+}
+
+// Targets finds the target of a relation. A nil target means that its changes
+// are not wanted.
+type Targets interface {
+	Target(relation *change.Relation) (*Target, error)
+}
+
+// Compile matches a relation with the target's table by column names. A nil
+// filter takes everything; a nil table, a missing column or a key column that
+// cannot be written gives a *DriftError.
+func Compile(relation *change.Relation, table *Table, filter *Filter) (*Target, error) {
+	drift := func(column, reason string, missing bool) error {
+		return &DriftError{Schema: relation.Schema, Table: relation.Name, Column: column, Reason: reason, missing: missing}
+	}
+	if table == nil {
+		return nil, drift("", "the table does not exist on the target", true)
+	}
+	t := &Target{
+		relation: relation,
+		table:    table,
+		filter:   filter,
+		name:     appendName(nil, table.Schema, table.Name),
+		bySource: make([]int, len(relation.Columns)),
+	}
+	keyed := relation.HasKey()
+	for i := range relation.Columns {
+		source := &relation.Columns[i]
+		t.bySource[i] = -1
+		key := keyed && source.Key
+		if !key && filter != nil && filter.Columns != nil && !filter.Columns[source.Name] {
+			continue
+		}
+		target := table.column(source.Name)
+		switch {
+		case target == nil:
+			e := drift(source.Name, "the column does not exist on the target", true).(*DriftError)
+			e.Schema, e.Table = table.Schema, table.Name
+			return nil, e
+		case target.Generated && key:
+			e := drift(source.Name, "the key column is a generated column on the target", false).(*DriftError)
+			e.Schema, e.Table = table.Schema, table.Name
+			return nil, e
+		case target.Generated:
+			continue
+		}
+		identity := target.Identity == 'a' || target.Identity == 'd'
+		t.identity = t.identity || identity
+		t.bySource[i] = len(t.columns)
+		c := column{
+			source: i, name: appendIdent(nil, target.Name), typ: target.Type, equal: target.Equal,
+			direct: target.Direct, key: key, always: target.Identity == 'a',
+		}
+		if c.equal == "" {
+			c.equal = "="
+		}
+		t.columns = append(t.columns, c)
+		if key {
+			if len(t.conflict) > 0 {
+				t.conflict = append(t.conflict, ", "...)
+			}
+			t.conflict = append(t.conflict, c.name...)
+		}
+	}
+	if len(t.columns) == 0 {
+		return nil, drift("", "it has no column in common with the source", false)
+	}
+	return t, nil
+}
+
+// settable appends to list the columns among the given ones of the relation
+// that an update can set.
+func (t *Target) settable(list []int, columns []int) []int {
+	for _, source := range columns {
+		if i := t.bySource[source]; i >= 0 && !t.columns[i].always {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+// whole reports whether a row has a value for every column that is written.
+func (t *Target) whole(row []change.Value) bool {
+	for i := range t.columns {
+		if row[t.columns[i].source].Kind == change.Unchanged {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,142 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// closeTimeout bounds the farewell to a server that may be gone.
+const closeTimeout = 2 * time.Second
+
+// PGX is a Session over a connection of its own.
+type PGX struct {
+	conn *pgx.Conn
+}
+
+// Connect opens a session. The dsn is a libpq connection string or URI; what it
+// leaves out comes from the PG… environment variables, as in psql.
+func Connect(ctx context.Context, dsn string) (*PGX, error) {
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("parse the connection string: %w", withoutPassword(err))
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "pg_courier"
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s:%d, database %s: %w",
+			config.Host, config.Port, config.Database, databaseError(err))
+	}
+	s := &PGX{conn: conn}
+	// Queued text is in the database's encoding and is passed through as it
+	// is, so the client speaks that encoding too.
+	if _, err = s.Query(ctx, setup); err != nil {
+		s.Close(ctx)
+		return nil, fmt.Errorf("prepare the session: %w", err)
+	}
+	return s, nil
+}
+
+const setup = `SELECT pg_catalog.set_config('client_encoding', pg_catalog.pg_encoding_to_char(d.encoding), false),
+       pg_catalog.set_config('search_path', 'pg_catalog', false),
+       pg_catalog.set_config('statement_timeout', '0', false),
+       pg_catalog.set_config('idle_session_timeout', '0', false),
+       pg_catalog.set_config('DateStyle', 'ISO', false),
+       pg_catalog.set_config('jit', 'off', false)
+FROM pg_catalog.pg_database AS d
+WHERE d.datname = pg_catalog.current_database()`
+
+// withoutPassword drops everything a parse error says about the string itself.
+func withoutPassword(err error) error {
+	var parse *pgconn.ParseConfigError
+	if errors.As(err, &parse) {
+		return errors.New("it is not of the form 'host=… dbname=… user=…' or postgresql://user@host/dbname")
+	}
+	return err
+}
+
+func databaseError(err error) error {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return &Error{SQLState: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint, Context: e.Where}
+	}
+	return err
+}
+
+// Query implements Session.
+func (s *PGX) Query(ctx context.Context, sql string, args ...any) ([]Row, error) {
+	// text for all but bytea
+	params := append([]any{pgx.QueryResultFormatsByOID{pgtype.ByteaOID: pgx.BinaryFormatCode}}, args...)
+	for i, arg := range params {
+		if b, ok := arg.([]byte); ok {
+			params[i] = string(b)
+		}
+	}
+	rows, err := s.conn.Query(ctx, sql, params...)
+	if err != nil {
+		return nil, databaseError(err)
+	}
+	defer rows.Close()
+	var result []Row
+	for rows.Next() {
+		result = append(result, copyRow(rows.RawValues()))
+	}
+	if err := rows.Err(); err != nil {
+		return nil, databaseError(err)
+	}
+	return result, nil
+}
+
+// copyRow copies a row out of the connection's read buffer in one allocation
+// for its values.
+func copyRow(raw [][]byte) Row {
+	size := 0
+	for _, value := range raw {
+		size += len(value)
+	}
+	row := make(Row, len(raw))
+	memory := make([]byte, 0, size)
+	for i, value := range raw {
+		if value == nil {
+			continue
+		}
+		start := len(memory)
+		memory = append(memory, value...)
+		row[i] = memory[start:len(memory):len(memory)]
+	}
+	return row
+}
+
+// Pinned implements Session with a REPEATABLE READ transaction.
+func (s *PGX) Pinned(ctx context.Context, f func() error) error {
+	if _, err := s.Query(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ"); err != nil {
+		return fmt.Errorf("begin a consistent read: %w", err)
+	}
+	if err := f(); err != nil {
+		// The connection may be gone; then so is the transaction.
+		_, _ = s.Query(ctx, "ROLLBACK")
+		return err
+	}
+	if _, err := s.Query(ctx, "COMMIT"); err != nil {
+		return fmt.Errorf("end a consistent read: %w", err)
+	}
+	return nil
+}
+
+// Closed reports whether the connection has ended, by an error or by Close.
+func (s *PGX) Closed() bool { return s.conn.IsClosed() }
+
+// Close ends the connection, even if ctx is over.
+func (s *PGX) Close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	// An error here says that the connection is gone, which is what is wanted.
+	_ = s.conn.Close(ctx)
+}

@@ -1,0 +1,201 @@
+package ship
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"strconv"
+
+	"github.com/pg-courier/pg_courier/pkg/change"
+	"github.com/pg-courier/pg_courier/pkg/dblink"
+	"github.com/pg-courier/pg_courier/pkg/session"
+)
+
+// targetObjects creates what the target needs; it may be run again.
+//
+//go:embed target.sql
+var targetObjects string
+
+// attach connects to the node and finds the subscription's progress there,
+// creating what is missing. Without progress the position stays nil: the tables
+// are to be copied, and the copy makes the progress row.
+func (s *Shipper) attach(ctx context.Context) error {
+	sub, err := Load(ctx, s.session, s.name)
+	if err != nil {
+		return err
+	}
+	s.sub = sub
+	if err = s.lock(ctx); err != nil {
+		return err
+	}
+	link, err := dblink.Open(ctx, s.session, "pg_courier_"+strconv.Itoa(sub.ID), sub.Node, sub.Server)
+	if err != nil {
+		return s.explainConnect(err)
+	}
+	if err = s.bootstrap(ctx, link); err != nil {
+		return err
+	}
+	if err = s.findProgress(ctx, link); err != nil {
+		return err
+	}
+	s.link = link
+	if err = s.catalog.load(ctx, sub, link); err != nil {
+		s.link = nil
+		return err
+	}
+	if err = s.findUncopied(ctx); err != nil {
+		s.link = nil
+		return err
+	}
+	s.log.Debug("attached", "subscription", s.name, "node", sub.Node, "position", s.head)
+	return nil
+}
+
+// explainConnect adds what can be done to a failed connection's error. libpq's
+// words, in the detail, name host and reason but never the password.
+func (s *Shipper) explainConnect(err error) error {
+	state := session.SQLState(err)
+	if state == "" || state[:2] != "08" {
+		return err
+	}
+	return &connectError{node: s.sub.Node, err: err}
+}
+
+// connectError says that a node can't be reached.
+type connectError struct {
+	node string
+	err  error
+}
+
+func (e *connectError) Error() string { return e.err.Error() }
+func (e *connectError) Unwrap() error { return e.err }
+
+// Hint says what to look at.
+func (e *connectError) Hint() string {
+	return fmt.Sprintf("Check that the node is up and that its connection options and password are right: SELECT * FROM courier.ping('%s').", e.node)
+}
+
+// lock takes the lock that keeps a second shipper waiting.
+func (s *Shipper) lock(ctx context.Context) error {
+	if s.locked {
+		return nil
+	}
+	function := "pg_catalog.pg_try_advisory_lock"
+	if s.inTransaction {
+		function = "pg_catalog.pg_try_advisory_xact_lock"
+	}
+	locked, _, err := session.Value(ctx, s.session, "SELECT "+function+
+		"('courier.subscription'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int8::pg_catalog.bit(32)::pg_catalog.int4, $1::pg_catalog.int4)",
+		strconv.Itoa(s.sub.ID))
+	if err != nil {
+		return fmt.Errorf("lock subscription %s: %w", s.name, err)
+	}
+	if locked != "t" {
+		return &session.Error{SQLState: stateBusy,
+			Message: fmt.Sprintf("subscription %q is being shipped by another process", s.name),
+			Hint:    fmt.Sprintf("Wait for it with SELECT courier.wait_for_subscription('%s').", s.name)}
+	}
+	s.locked = true
+	return nil
+}
+
+// stateBusy is lock_not_available.
+const stateBusy = "55P03"
+
+// Busy says that err means: another shipper has the subscription.
+func Busy(err error) bool {
+	return session.SQLState(err) == stateBusy
+}
+
+func (s *Shipper) bootstrap(ctx context.Context, link *dblink.Link) error {
+	rows, err := link.Query(ctx, `SELECT pg_catalog.to_regproc('courier_target.check_updated')`, 1)
+	if err != nil {
+		return err
+	}
+	if rows[0][0] != nil {
+		return nil
+	}
+	if err = link.Exec(ctx, targetObjects); err != nil {
+		if dblink.Classify(err) == dblink.Schema {
+			return &StopError{Subscription: s.name, Node: s.sub.Node,
+				Advice: "Let the role that pg_courier connects as create a schema there: GRANT CREATE ON DATABASE … TO …",
+				Err:    fmt.Errorf("create schema courier_target: %w", err)}
+		}
+		return fmt.Errorf("create schema courier_target on node %s: %w", s.sub.Node, err)
+	}
+	return nil
+}
+
+// findProgress reads where the target is, or starts it there when nothing is to
+// be copied.
+func (s *Shipper) findProgress(ctx context.Context, link *dblink.Link) error {
+	if !s.sub.CopyData {
+		if err := link.Exec(ctx, s.startProgress(s.sub.Start)+" ON CONFLICT DO NOTHING"); err != nil {
+			return err
+		}
+	}
+	rows, err := link.Query(ctx, "SELECT position, source_system FROM courier_target.progress WHERE subscription = "+
+		literal(s.sub.ProgressKey), 2)
+	if err != nil {
+		return err
+	}
+	s.head, s.position = "", nil
+	if len(rows) == 0 {
+		return nil
+	}
+	if string(rows[0][1]) != s.sub.Source {
+		return &StopError{Subscription: s.name, Node: s.sub.Node,
+			Advice: "If this database was cloned or restored, drop the subscription here and create it again.",
+			Err: &session.Error{SQLState: "55000", Message: fmt.Sprintf(
+				"the progress on the node belongs to another source (%s; this is %s)", rows[0][1], s.sub.Source)}}
+	}
+	position, err := change.ParsePosition(string(rows[0][0]))
+	if err != nil {
+		return fmt.Errorf("read the progress on node %s: %w", s.sub.Node, err)
+	}
+	s.head, s.position = string(rows[0][0]), &position
+	return nil
+}
+
+func (s *Shipper) startProgress(position string) string {
+	return "INSERT INTO courier_target.progress (subscription, source_node, source_system, position) VALUES (" +
+		literal(s.sub.ProgressKey) + ", " + literal(s.sub.LocalNode) + ", " +
+		literal(s.sub.Source) + ", " + literal(position) + ")"
+}
+
+// findUncopied notes which tables the target still has to get a copy of.
+func (s *Shipper) findUncopied(ctx context.Context) error {
+	s.catalog.pending = make(map[uint32]bool)
+	if !s.sub.CopyData {
+		return nil
+	}
+	for oid := range s.catalog.tables {
+		s.catalog.pending[oid] = true
+	}
+	rows, err := s.link.Query(ctx, "SELECT relation FROM courier_target.copied WHERE subscription = "+
+		literal(s.sub.ProgressKey), 1)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		oid, err := strconv.ParseUint(string(row[0]), 10, 32)
+		if err != nil {
+			return fmt.Errorf("read what was copied to node %s: %w", s.sub.Node, err)
+		}
+		delete(s.catalog.pending, uint32(oid))
+	}
+	return nil
+}
+
+// reload takes over a changed configuration, between intervals.
+func (s *Shipper) reload(ctx context.Context) error {
+	sub, err := Load(ctx, s.session, s.name)
+	if err != nil {
+		return err
+	}
+	s.sub = sub
+	if err = s.catalog.load(ctx, sub, s.link); err != nil {
+		return err
+	}
+	return s.findUncopied(ctx)
+}

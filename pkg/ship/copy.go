@@ -1,0 +1,253 @@
+package ship
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pg-courier/pg_courier/pkg/change"
+	"github.com/pg-courier/pg_courier/pkg/queue"
+	"github.com/pg-courier/pg_courier/pkg/render"
+	"github.com/pg-courier/pg_courier/pkg/session"
+)
+
+// copyBlocks is how many pages of a table one piece of a copy reads.
+const copyBlocks = 64
+
+// copyPending copies the tables the target has yet to get, in one transaction
+// there and from one snapshot here. What other tables have queued up to that
+// snapshot is shipped first, so the target never shows a mixture; the copied
+// tables' own changes up to it are in the copy.
+func (s *Shipper) copyPending(ctx context.Context) error {
+	s.notes.paused = true
+	defer func() { s.notes.paused = false }()
+	var end change.Snapshot
+	err := s.session.Pinned(ctx, func() error {
+		// the configuration as of the snapshot: a table added since waits
+		if err := s.reload(ctx); err != nil {
+			return err
+		}
+		text, _, err := session.Value(ctx, s.session, "SELECT courier.position()")
+		if err != nil {
+			return fmt.Errorf("take the position of the copy: %w", err)
+		}
+		if end, err = change.ParseSnapshot(text); err != nil {
+			return fmt.Errorf("take the position of the copy: %w", err)
+		}
+		if err = s.shipUpTo(ctx); err != nil {
+			return err
+		}
+		return s.copyTables(ctx, end)
+	})
+	if err != nil {
+		return err
+	}
+	if s.position == nil {
+		s.position, s.head = &change.Position{Start: end}, end.String()
+	}
+	clear(s.catalog.pending)
+	s.notes.due = true
+	return nil
+}
+
+// shipUpTo ships the changes that the pinned snapshot sees.
+func (s *Shipper) shipUpTo(ctx context.Context) error {
+	if s.position == nil {
+		return nil
+	}
+	if s.position.End != nil {
+		if err := s.ship(ctx, queue.Resume(*s.position)); err != nil {
+			return err
+		}
+	}
+	interval, end, _, err := queue.Next(ctx, s.session, s.position.Start)
+	if err != nil {
+		return err
+	}
+	if interval == nil {
+		s.position = &change.Position{Start: end}
+		return nil
+	}
+	return s.ship(ctx, interval)
+}
+
+// copyTables copies all pending tables inside one transaction on the target.
+func (s *Shipper) copyTables(ctx context.Context, end change.Snapshot) error {
+	script := s.nextScript()
+	script.Append("BEGIN")
+	script.Append("SELECT pg_catalog.set_config('synchronous_commit', 'on', true)")
+	if s.position == nil {
+		script.Append(s.startProgress(end.String()))
+	}
+	var tables []*Table
+	for oid := range s.catalog.pending {
+		tables = append(tables, s.catalog.tables[oid])
+		script.Append("INSERT INTO courier_target.copied (subscription, relation) VALUES (" +
+			literal(s.sub.ProgressKey) + ", " + strconv.FormatUint(uint64(oid), 10) + ")")
+	}
+	if err := s.exec(ctx, script); err != nil {
+		return fmt.Errorf("begin the copy to node %s: %w", s.sub.Node, err)
+	}
+	slices.SortFunc(tables, func(a, b *Table) int {
+		if d := s.catalog.ranks[a.OID] - s.catalog.ranks[b.OID]; d != 0 {
+			return d
+		}
+		return strings.Compare(a.Schema+"."+a.Name, b.Schema+"."+b.Name)
+	})
+	for _, table := range tables {
+		s.log.Info("copying a table", "subscription", s.name, "node", s.sub.Node, "table", table.Schema+"."+table.Name)
+		if err := s.copyTable(ctx, table); err != nil {
+			return s.stopCopy(table, err)
+		}
+	}
+	script = s.nextScript()
+	script.Append("COMMIT")
+	if err := s.exec(ctx, script); err != nil {
+		return fmt.Errorf("finish the copy to node %s: %w", s.sub.Node, err)
+	}
+	return nil
+}
+
+// exec sends a script and waits for its end.
+func (s *Shipper) exec(ctx context.Context, script *render.Script) error {
+	return s.link.Exec(ctx, script.String())
+}
+
+// copyTable copies a table, or the partitions of one, page range by page range.
+func (s *Shipper) copyTable(ctx context.Context, table *Table) error {
+	relation, err := s.sourceRelation(ctx, table)
+	if err != nil {
+		return err
+	}
+	oid := strconv.FormatUint(uint64(table.OID), 10)
+	leaves, err := s.session.Query(ctx, `SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
+		pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::pg_catalog.int8
+		FROM pg_catalog.pg_class c
+		WHERE c.relkind = 'r' AND (c.oid = $1::pg_catalog.oid
+		   OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass)))
+		ORDER BY c.oid`, oid)
+	if err != nil {
+		return fmt.Errorf("look at table %s: %w", relation, err)
+	}
+	columns := make([]string, len(relation.Columns))
+	for i := range relation.Columns {
+		columns[i] = identifier(relation.Columns[i].Name)
+	}
+	sent := false
+	for _, leaf := range leaves {
+		blocks, err := strconv.ParseInt(string(leaf[1]), 10, 64)
+		if err != nil {
+			return fmt.Errorf("look at table %s: %w", relation, err)
+		}
+		for from := int64(0); from < blocks; from += copyBlocks {
+			rows, err := s.session.Query(ctx, "SELECT "+strings.Join(columns, ", ")+" FROM ONLY "+string(leaf[0])+
+				" WHERE ctid >= $1::pg_catalog.tid AND ctid < $2::pg_catalog.tid",
+				fmt.Sprintf("(%d,0)", from), fmt.Sprintf("(%d,0)", from+copyBlocks))
+			if err != nil {
+				return fmt.Errorf("read table %s: %w", relation, err)
+			}
+			script, err := s.renderCopy(ctx, relation, rows)
+			if err != nil {
+				return err
+			}
+			if sent {
+				if err = s.copied(ctx); err != nil {
+					return err
+				}
+			}
+			if sent = len(script.Bytes()) > 0; sent {
+				if err = s.link.Send(ctx, script.Bytes()); err != nil {
+					return err
+				}
+			}
+			s.shipped += int64(len(rows))
+		}
+	}
+	if sent {
+		return s.copied(ctx)
+	}
+	return nil
+}
+
+// copied waits for the piece of the copy in flight.
+func (s *Shipper) copied(ctx context.Context) error {
+	outcome, err := s.link.Wait(ctx)
+	if err == nil && outcome.Err != nil {
+		err = outcome.Err
+	}
+	return err
+}
+
+func (s *Shipper) renderCopy(ctx context.Context, relation *change.Relation, rows []session.Row) (*render.Script, error) {
+	s.fold.Reset()
+	for _, row := range rows {
+		values := make([]change.Value, len(row))
+		for i, data := range row {
+			values[i] = change.Value{Kind: change.Text, Data: data}
+			if data == nil {
+				values[i].Kind = change.Null
+			}
+		}
+		s.fold.Add(&change.Change{Op: change.Insert, Relation: relation, New: values}, 0)
+	}
+	script := s.nextScript()
+	segments := s.fold.Segments()
+	for i := range segments {
+		if err := script.Segment(&segments[i], lookup{s.catalog, ctx}, &render.Options{}); err != nil {
+			return nil, err
+		}
+	}
+	return script, nil
+}
+
+// sourceRelation describes a table as it is now, without a key: a copy only
+// inserts.
+func (s *Shipper) sourceRelation(ctx context.Context, table *Table) (*change.Relation, error) {
+	rows, err := s.session.Query(ctx, `SELECT a.attname, a.atttypid, a.atttypmod
+		FROM pg_catalog.pg_attribute a
+		WHERE a.attrelid = $1::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+		ORDER BY a.attnum`, strconv.FormatUint(uint64(table.OID), 10))
+	if err != nil {
+		return nil, fmt.Errorf("look at table %s.%s: %w", table.Schema, table.Name, err)
+	}
+	relation := &change.Relation{OID: table.OID, Schema: table.Schema, Name: table.Name, Identity: 'n'}
+	for _, row := range rows {
+		name := string(row[0])
+		if table.Filter.Columns != nil && !table.Filter.Columns[name] {
+			continue
+		}
+		oid, err := strconv.ParseUint(string(row[1]), 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("look at table %s: %w", relation, err)
+		}
+		typmod, err := strconv.ParseInt(string(row[2]), 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("look at table %s: %w", relation, err)
+		}
+		relation.Columns = append(relation.Columns, change.Column{Name: name, TypeOID: uint32(oid), TypeMod: int32(typmod)})
+	}
+	return relation, nil
+}
+
+// stopCopy explains a copy that the target does not take.
+func (s *Shipper) stopCopy(table *Table, err error) error {
+	state := SQLState(err)
+	if state == "" || (state[:2] != "22" && state[:2] != "23" && state[:2] != "42") {
+		return fmt.Errorf("copy table %s.%s to node %s: %w", table.Schema, table.Name, s.sub.Node, err)
+	}
+	stop := &StopError{Subscription: s.name, Node: s.sub.Node, Op: "copy",
+		Table: table.Schema + "." + table.Name, Err: err, Advice: Hint(err)}
+	if state == "23505" {
+		stop.Advice = fmt.Sprintf("Table %s on node %s already holds rows: empty it there, or create the subscription with copy_data => false.", stop.Table, s.sub.Node)
+	} else if stop.Advice == "" {
+		stop.Advice = advice(err, s.sub.Node, stop.Table)
+	}
+	return stop
+}
+
+// identifier quotes a name for SQL.
+func identifier(name string) string {
+	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+}

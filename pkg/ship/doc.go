@@ -1,0 +1,31 @@
+// Package ship moves one subscription's changes from the queue to its node.
+//
+// A Shipper is used by one goroutine. Its work is a chain of units; a unit is
+// what one transaction on the target applies: some whole source transactions and
+// the move of courier_target.progress from the position before them to the one
+// behind. Normally a unit is one string of statements. A source transaction too
+// large for one string is streamed as several pieces inside an explicit
+// transaction on the target.
+//
+// While a piece is in flight the next one is read and rendered.
+//
+// States, and what a crash in them costs:
+//
+//	detached   no connection to the node, or one whose state is not known.
+//	           Attach connects, creates courier_target if it is missing, and
+//	           asks the target for its progress.
+//	copying    tables that the subscription has to copy are written in one
+//	           target transaction, from one snapshot of the source. A crash
+//	           leaves nothing of it, and it starts again.
+//	streaming  units are shipped. A crash loses at most the knowledge of whether
+//	           the unit in flight was committed; Attach learns it.
+//	row by row the same, but each change is a statement of its own, because the
+//	           set-based form of a unit failed. Left again behind that unit.
+//	stopped    a unit fails row by row too. Nothing is skipped: the transactions
+//	           before it are applied, it and those behind wait. The caller holds
+//	           the StopError and decides when to try again.
+//
+// Progress on the target moves by compare-and-set inside the unit's transaction.
+// So a unit can't be applied twice, whoever ships it however often; a lock on the
+// source only keeps two shippers from wasting each other's work.
+package ship

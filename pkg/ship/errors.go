@@ -1,0 +1,77 @@
+package ship
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pg-courier/pg_courier/pkg/change"
+	"github.com/pg-courier/pg_courier/pkg/render"
+	"github.com/pg-courier/pg_courier/pkg/session"
+)
+
+// StopError says that a subscription cannot go on until a person has acted.
+// Everything before the transaction it names is applied; nothing is skipped.
+type StopError struct {
+	Subscription string
+	Node         string
+	Table        string // schema.table on the source, or ""
+	Op           string
+	Key          string     // column=value, …; "" when the table has none
+	XID          uint64     // transaction at fault, 0 when there is none
+	K            change.LSN // its place in the queue
+	Advice       string
+	Err          error
+}
+
+// Error implements error.
+func (e *StopError) Error() string {
+	where := ""
+	if e.Table != "" {
+		where = fmt.Sprintf(" %s of table %s", e.Op, e.Table)
+		if e.Key != "" {
+			where += " (" + e.Key + ")"
+		}
+	}
+	if e.XID != 0 {
+		where += fmt.Sprintf(" of transaction %d", e.XID)
+	}
+	return fmt.Sprintf("subscription %s to node %s is stopped: apply%s: %v", e.Subscription, e.Node, where, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *StopError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *StopError) Hint() string { return e.Advice }
+
+// Hint returns what err advises to do, or "".
+func Hint(err error) string {
+	var hinter interface{ Hint() string }
+	if errors.As(err, &hinter) && hinter.Hint() != "" {
+		return hinter.Hint()
+	}
+	var db *session.Error
+	if errors.As(err, &db) {
+		return db.Hint
+	}
+	return ""
+}
+
+// SQLState returns the SQLSTATE that describes err best.
+func SQLState(err error) string {
+	if state := session.SQLState(err); state != "" {
+		return state
+	}
+	var drift *render.DriftError
+	if errors.As(err, &drift) {
+		if drift.Column == "" {
+			return "42P01"
+		}
+		return "42703"
+	}
+	var noKey *render.NoKeyError
+	if errors.As(err, &noKey) {
+		return "55000"
+	}
+	return ""
+}

@@ -1,0 +1,261 @@
+package ship
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/pg-courier/pg_courier/pkg/change"
+	"github.com/pg-courier/pg_courier/pkg/queue"
+	"github.com/pg-courier/pg_courier/pkg/render"
+	"github.com/pg-courier/pg_courier/pkg/wire"
+)
+
+// Sizes of a batch and of what is read at once.
+const (
+	standardRows = 4000    // changes, unless the option batch_rows says other
+	pageChunks   = 128     // of 8 kB each
+	maxBytes     = 2 << 20 // of queued messages
+)
+
+// place is a transaction's place in the queue.
+type place struct {
+	k   change.LSN
+	xid uint64
+}
+
+// piece is one string of statements with what it will have done.
+type piece struct {
+	head     string          // progress on the target behind it, "" inside a unit
+	position change.Position // the same
+	begins   bool            // opens a transaction that further pieces go on with
+	ends     bool            // ends the unit
+	changes  int             // read for it
+	shipped  int             // of them, wanted by the subscription
+	own      int             // statements before those of changes
+	places   []place         // of its transactions, by number
+	keys     []string        // row by row: the key of each change, by number
+	empty    bool            // nothing to send
+	rows     bool            // written row by row
+	durable  bool            // flushed on the target before it counts as applied
+	script   *render.Script
+}
+
+// statement describes the n-th statement of the piece, or nil if it is not one
+// of a change.
+func (p *piece) statement(n int) *render.Statement {
+	statements := p.script.Statements()
+	if n < p.own || n >= len(statements) || statements[n].Op == 0 {
+		return nil
+	}
+	return &statements[n]
+}
+
+// cutter cuts an interval into pieces.
+type cutter struct {
+	shipper  *Shipper
+	lookup   lookup
+	interval *queue.Interval
+	decoder  *wire.Decoder
+
+	held      []queue.Chunk // read, not yet decoded
+	exhausted bool
+	finished  bool
+	current   place // transaction under way, xid 0 between transactions
+
+	// The unit's first piece while its target transaction is open.
+	stream *piece
+}
+
+func (s *Shipper) newCutter(ctx context.Context, interval *queue.Interval) *cutter {
+	l := lookup{s.catalog, ctx}
+	return &cutter{shipper: s, lookup: l, interval: interval, decoder: wire.NewDecoder(l)}
+}
+
+// peek returns the next chunk, or nil at the interval's end.
+func (c *cutter) peek(ctx context.Context) (*queue.Chunk, error) {
+	if len(c.held) == 0 && !c.exhausted {
+		chunks, err := c.interval.Read(ctx, c.shipper.session, pageChunks)
+		if err != nil {
+			return nil, err
+		}
+		c.held = chunks
+		c.exhausted = len(chunks) < pageChunks
+	}
+	if len(c.held) == 0 {
+		return nil, nil
+	}
+	return &c.held[0], nil
+}
+
+// next reads, folds and renders the next piece into the shipper's script; nil
+// when the interval is done.
+func (c *cutter) next(ctx context.Context) (*piece, error) {
+	if c.finished {
+		return nil, nil
+	}
+	s := c.shipper
+	s.fold.Reset()
+	s.changes = s.changes[:0]
+	c.decoder.Recycle()
+	p := &piece{rows: s.rowsLeft > 0}
+	limit := s.sub.Options.batchRows(standardRows)
+	bytes := 0
+	relations := make(map[*change.Relation]bool)
+	var done place // last transaction that is whole in this piece
+
+	for {
+		chunk, err := c.peek(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if c.current.xid != 0 && (chunk == nil || chunk.XID != c.current.xid) {
+			done, c.current = c.current, place{}
+			if c.stream != nil || p.changes >= limit || bytes >= maxBytes || len(p.places) == s.limit {
+				break
+			}
+		}
+		if chunk == nil {
+			break
+		}
+		if c.current.xid == chunk.XID && (p.changes >= limit || bytes >= maxBytes) {
+			if c.stream == nil {
+				c.stream, p.begins = p, true
+			}
+			break
+		}
+		if c.current.xid == 0 {
+			c.current = place{chunk.K, chunk.XID}
+		}
+		if len(p.places) == 0 || p.places[len(p.places)-1] != c.current {
+			p.places = append(p.places, c.current)
+		}
+		if err = c.decode(chunk, p, relations); err != nil {
+			return nil, err
+		}
+		bytes += len(chunk.Data)
+		c.held = c.held[1:]
+	}
+	return p, c.finish(ctx, p, done, relations)
+}
+
+// decode adds a chunk's changes to the piece.
+func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Relation]bool) error {
+	s := c.shipper
+	tx := len(p.places) - 1
+	p.changes += int(chunk.Changes)
+	return c.decoder.Decode(chunk.Data, func(ch change.Change) error {
+		switch ch.Op {
+		case change.Event:
+		case change.Truncate:
+			for _, relation := range ch.Truncated {
+				relations[relation] = true
+			}
+		default:
+			if !c.lookup.wants(ch.Relation, ch.Op, chunk.XID) {
+				return nil
+			}
+			relations[ch.Relation] = true
+		}
+		p.shipped++
+		if p.rows {
+			s.changes = append(s.changes, numbered{ch, tx})
+		} else {
+			s.fold.Add(&ch, tx)
+		}
+		return nil
+	})
+}
+
+// finish decides what position the piece leads to, and renders it.
+func (c *cutter) finish(ctx context.Context, p *piece, done place, relations map[*change.Relation]bool) error {
+	p.ends = c.current.xid == 0
+	switch {
+	case p.begins: // the transaction that is streamed is the unit's last
+		p.position = c.inside(c.current)
+		p.head = p.position.String()
+		return c.render(ctx, p, relations, "BEGIN", "")
+	case c.stream != nil && !p.ends:
+		return c.render(ctx, p, relations, "", "")
+	case c.stream != nil:
+		p.position, p.head = c.stream.position, c.stream.head
+		c.stream = nil
+		return c.render(ctx, p, relations, "", "COMMIT")
+	}
+	p.position = c.inside(done)
+	if len(c.held) == 0 && c.exhausted {
+		p.position = change.Position{Start: c.interval.End}
+		c.finished = true
+	}
+	p.head = p.position.String()
+	if p.empty = p.shipped == 0; p.empty {
+		return nil
+	}
+	return c.render(ctx, p, relations, "", "")
+}
+
+func (c *cutter) inside(at place) change.Position {
+	end := c.interval.End
+	return change.Position{Start: c.interval.Start, End: &end, K: at.k, XID: at.xid}
+}
+
+func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Relation]bool, before, after string) error {
+	s := c.shipper
+	if names := s.catalog.unknown(relations); len(names) > 0 {
+		// The link can't be asked while it is busy.
+		if err := s.settle(ctx); err != nil {
+			return err
+		}
+		if err := s.catalog.loadRemoteTables(ctx, s.link, names); err != nil {
+			return err
+		}
+	}
+	script := s.nextScript()
+	p.script = script
+	if before != "" {
+		script.Append(before)
+	}
+	if p.begins || (p.ends && after == "") {
+		p.durable = s.wantDurable()
+		script.Append(s.advance(p.head, p.durable))
+	}
+	p.own = len(script.Statements())
+	options := &render.Options{
+		CheckUpdates: s.sub.Options.Policy() != render.KeepLocal,
+		Policy:       s.sub.Options.Policy(),
+		Subscription: s.sub.ProgressKey,
+		Rank:         s.catalog.rank,
+	}
+	if p.rows {
+		for i := range s.changes {
+			ch := &s.changes[i]
+			p.keys = append(p.keys, keyText(&ch.change))
+			if err := script.Change(&ch.change, i, ch.tx, c.lookup, options); err != nil {
+				return s.stopAt(p, ch, err)
+			}
+		}
+	} else {
+		segments := s.fold.Segments()
+		for i := range segments {
+			if err := script.Segment(&segments[i], c.lookup, options); err != nil {
+				return s.stop(p, err)
+			}
+		}
+	}
+	if after != "" {
+		script.Append(after)
+	}
+	return nil
+}
+
+// advance is the statement that moves the progress from where the piece before
+// leads to.
+func (s *Shipper) advance(to string, durable bool) string {
+	return fmt.Sprintf("SELECT courier_target.advance(%s, %s, %s, %t)",
+		literal(s.sub.ProgressKey), literal(s.head), literal(to), durable)
+}
+
+// numbered is a change with the number of its transaction in the piece.
+type numbered struct {
+	change change.Change
+	tx     int
+}

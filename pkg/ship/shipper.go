@@ -1,0 +1,237 @@
+package ship
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/pg-courier/pg_courier/pkg/batch"
+	"github.com/pg-courier/pg_courier/pkg/change"
+	"github.com/pg-courier/pg_courier/pkg/dblink"
+	"github.com/pg-courier/pg_courier/pkg/queue"
+	"github.com/pg-courier/pg_courier/pkg/render"
+	"github.com/pg-courier/pg_courier/pkg/session"
+)
+
+// durableEvery is how often a unit is flushed on the target before it counts as
+// committed; the others run with synchronous_commit off.
+const durableEvery = time.Second
+
+// Config says who ships.
+type Config struct {
+	Session      session.Session
+	Subscription string
+	Shipper      string // sidecar, worker or session: shown in subscription_status
+	// InTransaction says that the session's transaction is not ours to end, as
+	// in courier.ship(): the lock goes with it, and every unit that ends a
+	// drain is flushed.
+	InTransaction bool
+	Log           *slog.Logger     // nil: no log
+	Now           func() time.Time // nil: time.Now
+}
+
+// Shipper ships one subscription. See the package's comment for its states.
+type Shipper struct {
+	session       session.Session
+	name          string
+	kind          string
+	inTransaction bool
+	log           *slog.Logger
+	now           func() time.Time
+
+	sub      *Subscription
+	catalog  *catalog
+	link     *dblink.Link // nil when detached
+	locked   bool
+	position *change.Position // consumed up to here; nil before the first copy
+	head     string           // the target's progress, in flight included
+
+	fold    *batch.Fold
+	scripts [2]render.Script // one in flight, one being written
+	changes []numbered       // of the piece being written, row by row
+	flight  *piece
+
+	rowsLeft int // changes still to be shipped row by row
+	limit    int // most transactions of the next unit, 0 for no limit
+	schema   int // metadata reloads since the last success
+
+	shipped     int64
+	lastDurable time.Time
+	notes       notes
+}
+
+// New returns a detached shipper.
+func New(config Config) *Shipper {
+	s := &Shipper{
+		session: config.Session, name: config.Subscription, kind: config.Shipper,
+		inTransaction: config.InTransaction, log: config.Log, now: config.Now,
+		catalog: newCatalog(config.Session), fold: batch.New(),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	return s
+}
+
+// Drain ships everything that was committed before the call, and returns the
+// number of changes shipped. After an error it may be called again; it goes on
+// from what the target says. A *StopError means that it will fail again until a
+// person has acted.
+func (s *Shipper) Drain(ctx context.Context) (int64, error) {
+	before := s.shipped
+	for attempt := 1; ; attempt++ {
+		err := s.drain(ctx)
+		if err == nil {
+			return s.shipped - before, s.writeNote(ctx, true)
+		}
+		if err = s.recover(ctx, err, attempt); err != nil {
+			s.detach(ctx)
+			return s.shipped - before, err
+		}
+	}
+}
+
+func (s *Shipper) drain(ctx context.Context) error {
+	if s.link == nil {
+		if err := s.attach(ctx); err != nil {
+			return err
+		}
+	}
+	if len(s.catalog.pending) > 0 || s.position == nil {
+		if err := s.copyPending(ctx); err != nil {
+			return err
+		}
+	}
+	for {
+		fresh, err := s.interval(ctx)
+		if err != nil || fresh {
+			return err
+		}
+	}
+}
+
+// interval ships the rest of an interval begun earlier, or (fresh) a new one.
+func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
+	if s.position.End != nil {
+		return false, s.ship(ctx, queue.Resume(*s.position))
+	}
+	interval, end, generation, err := queue.Next(ctx, s.session, s.position.Start)
+	if err != nil {
+		return true, err
+	}
+	if generation != s.sub.Generation {
+		if err = s.reload(ctx); err != nil {
+			return true, err
+		}
+		if len(s.catalog.pending) > 0 {
+			return true, s.copyPending(ctx)
+		}
+	}
+	if interval == nil {
+		s.position = &change.Position{Start: end}
+		return true, nil
+	}
+	return true, s.ship(ctx, interval)
+}
+
+// ship ships an interval to its end. A piece is sent when the one before it has
+// succeeded, and read and rendered before that.
+func (s *Shipper) ship(ctx context.Context, interval *queue.Interval) error {
+	cutter := s.newCutter(ctx, interval)
+	for {
+		p, err := cutter.next(ctx)
+		if err != nil {
+			return err
+		}
+		if err = s.settle(ctx); err != nil {
+			return err
+		}
+		if p == nil {
+			return nil
+		}
+		if p.empty {
+			s.position = &p.position
+			s.notes.due = true // rows of others were passed
+			continue
+		}
+		if err = s.send(ctx, p); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Shipper) send(ctx context.Context, p *piece) error {
+	s.flight = p
+	if err := s.link.Send(ctx, p.script.Bytes()); err != nil {
+		return err
+	}
+	if p.begins || p.ends {
+		s.head = p.head
+	}
+	return nil
+}
+
+// settle waits for the piece in flight. An error is a *failure.
+func (s *Shipper) settle(ctx context.Context) error {
+	if s.flight == nil {
+		return nil
+	}
+	p := s.flight
+	s.flight = nil
+	outcome, err := s.link.Wait(ctx)
+	if err != nil {
+		return &failure{piece: p, completed: -1, err: err}
+	}
+	if outcome.Err != nil {
+		return &failure{piece: p, completed: outcome.Completed, err: outcome.Err}
+	}
+	s.shipped += int64(p.shipped)
+	s.notes.due = true
+	s.rowsLeft = max(0, s.rowsLeft-p.shipped)
+	if p.ends {
+		s.position = &p.position
+		s.limit, s.schema = 0, 0
+		if p.durable {
+			s.notes.durable = p.head
+		}
+		if err := s.writeNote(ctx, false); err != nil {
+			return err
+		}
+	}
+	s.log.Debug("applied", "subscription", s.name, "changes", p.shipped, "position", p.head)
+	return nil
+}
+
+// nextScript returns the script that is not in flight, empty.
+func (s *Shipper) nextScript() *render.Script {
+	s.scripts[0], s.scripts[1] = s.scripts[1], s.scripts[0]
+	s.scripts[0].Reset()
+	return &s.scripts[0]
+}
+
+// detach gives up the connection, whatever its state.
+func (s *Shipper) detach(ctx context.Context) {
+	s.flight = nil
+	if s.link == nil {
+		return
+	}
+	link := s.link
+	s.link = nil
+	if err := link.Close(ctx); err != nil {
+		s.log.Debug("close the connection", "subscription", s.name, "error", err.Error())
+	}
+}
+
+// Close ends the shipper's connection to the node. The session stays open.
+func (s *Shipper) Close(ctx context.Context) { s.detach(ctx) }
+
+// Shipped is the number of changes shipped so far.
+func (s *Shipper) Shipped() int64 { return s.shipped }
+
+// wantDurable says whether the unit being rendered is to be flushed.
+func (s *Shipper) wantDurable() bool {
+	return s.inTransaction || s.now().Sub(s.lastDurable) >= durableEvery
+}

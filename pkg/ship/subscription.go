@@ -1,0 +1,155 @@
+package ship
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/pg-courier/pg_courier/pkg/change"
+	"github.com/pg-courier/pg_courier/pkg/render"
+	"github.com/pg-courier/pg_courier/pkg/session"
+)
+
+// Subscription is a row of courier.subscription with what belongs to it.
+type Subscription struct {
+	ID          int
+	Name        string
+	Node        string
+	Server      string // foreign server of dblink_fdw
+	ProgressKey string // uuid
+	LocalNode   string
+	Source      string // system identifier and database
+	CopyData    bool
+	Start       string // position, as text
+	Options     Options
+	Generation  int64
+	Tables      []Table
+}
+
+// Options is courier.subscription.options as far as shipping goes by it.
+type Options struct {
+	OnConflict string      `json:"on_conflict"`
+	BatchRows  json.Number `json:"batch_rows"`
+}
+
+// Table is a table of a subscription.
+type Table struct {
+	OID          uint32
+	Schema, Name string
+	Filter       render.Filter
+	Added        change.Snapshot // transactions it sees are not shipped
+}
+
+// Policy is the on_conflict option.
+func (o Options) Policy() render.Policy {
+	switch o.OnConflict {
+	case "keep_local":
+		return render.KeepLocal
+	case "error":
+		return render.Error
+	}
+	return render.ApplyRemote
+}
+
+// batchRows is how many changes a batch holds, or the default.
+func (o Options) batchRows(standard int) int {
+	n, err := strconv.Atoi(o.BatchRows.String())
+	if err != nil || n < 1 {
+		return standard
+	}
+	return n
+}
+
+// Enabled lists the names of the enabled subscriptions, in order of their ids.
+func Enabled(ctx context.Context, s session.Session) ([]string, error) {
+	rows, err := s.Query(ctx, `SELECT subscription_name FROM courier.subscription
+		WHERE enabled ORDER BY subscription_id`)
+	if err != nil {
+		return nil, fmt.Errorf("list the subscriptions: %w", err)
+	}
+	names := make([]string, len(rows))
+	for i, row := range rows {
+		names[i] = string(row[0])
+	}
+	return names, nil
+}
+
+// Load reads a subscription. Errors of *session.Error with SQLSTATE 42704 mean
+// that there is none of that name, 55000 that it is disabled.
+func Load(ctx context.Context, s session.Session, name string) (*Subscription, error) {
+	rows, err := s.Query(ctx,
+		`SELECT s.subscription_id, s.node_name, n.server_name, s.progress_key, s.enabled,
+		        s.copy_data, s.start_position, s.options,
+		        (SELECT generation FROM courier.configuration),
+		        coalesce((SELECT node_name::pg_catalog.text FROM courier.local_node), current_database()),
+		        (SELECT system_identifier FROM pg_catalog.pg_control_system()) || '/' ||
+		        (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+		 FROM courier.subscription s JOIN courier.node n USING (node_name)
+		 WHERE s.subscription_name = $1`, name)
+	if err != nil {
+		return nil, fmt.Errorf("read subscription %s: %w", name, err)
+	}
+	if len(rows) == 0 {
+		return nil, &session.Error{SQLState: "42704",
+			Message: fmt.Sprintf("subscription %q does not exist", name),
+			Hint:    "SELECT subscription_name FROM courier.subscription_status lists them."}
+	}
+	row := rows[0]
+	if string(row[4]) != "t" {
+		return nil, &session.Error{SQLState: "55000",
+			Message: fmt.Sprintf("subscription %q is disabled", name),
+			Hint:    fmt.Sprintf("Run SELECT courier.alter_subscription_enable('%s').", name)}
+	}
+	sub := &Subscription{Name: name, Node: string(row[1]), Server: string(row[2]),
+		ProgressKey: string(row[3]), CopyData: string(row[5]) == "t", Start: string(row[6]),
+		LocalNode: string(row[9]), Source: string(row[10])}
+	if sub.ID, err = strconv.Atoi(string(row[0])); err != nil {
+		return nil, fmt.Errorf("read subscription %s: %w", name, err)
+	}
+	if sub.Generation, err = strconv.ParseInt(string(row[8]), 10, 64); err != nil {
+		return nil, fmt.Errorf("read subscription %s: %w", name, err)
+	}
+	if err = json.Unmarshal(row[7], &sub.Options); err != nil {
+		return nil, fmt.Errorf("read the options of subscription %s: %w", name, err)
+	}
+	sub.Tables, err = loadTables(ctx, s, sub.ID)
+	return sub, err
+}
+
+func loadTables(ctx context.Context, s session.Session, id int) ([]Table, error) {
+	// Names are joined by a character no name can hold.
+	rows, err := s.Query(ctx,
+		`SELECT relation::pg_catalog.oid, schema_name, table_name,
+		        pg_catalog.array_to_string(columns, E'\x01'),
+		        replicate_insert, replicate_update, replicate_delete, replicate_truncate, added
+		 FROM courier.subscription_table WHERE subscription_id = $1::pg_catalog.int4
+		 ORDER BY schema_name, table_name`, strconv.Itoa(id))
+	if err != nil {
+		return nil, fmt.Errorf("read the subscription's tables: %w", err)
+	}
+	tables := make([]Table, len(rows))
+	for i, row := range rows {
+		t := &tables[i]
+		oid, err := strconv.ParseUint(string(row[0]), 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("read the subscription's tables: %w", err)
+		}
+		t.OID, t.Schema, t.Name = uint32(oid), string(row[1]), string(row[2])
+		if row[3] != nil {
+			t.Filter.Columns = make(map[string]bool)
+			for column := range strings.SplitSeq(string(row[3]), "\x01") {
+				t.Filter.Columns[column] = true
+			}
+		}
+		t.Filter.Insert = string(row[4]) == "t"
+		t.Filter.Update = string(row[5]) == "t"
+		t.Filter.Delete = string(row[6]) == "t"
+		t.Filter.Truncate = string(row[7]) == "t"
+		if t.Added, err = change.ParseSnapshot(string(row[8])); err != nil {
+			return nil, fmt.Errorf("read the subscription's tables: %w", err)
+		}
+	}
+	return tables, nil
+}

@@ -1,0 +1,86 @@
+-- What pg_courier keeps on a target. Sent as one string, so one transaction.
+SELECT pg_catalog.pg_advisory_xact_lock(7236837, 1);
+
+CREATE SCHEMA IF NOT EXISTS courier_target;
+COMMENT ON SCHEMA courier_target IS 'How far this database is with what pg_courier ships into it.';
+
+CREATE TABLE IF NOT EXISTS courier_target.progress (
+    subscription  pg_catalog.uuid NOT NULL,
+    source_node   pg_catalog.text NOT NULL,
+    source_system pg_catalog.text NOT NULL,
+    position      pg_catalog.text NOT NULL,
+    updated_at    pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    CONSTRAINT progress_pkey PRIMARY KEY (subscription)
+) WITH (fillfactor = 20);
+COMMENT ON TABLE courier_target.progress IS 'Position of each subscription; moves in the transaction that applies a batch.';
+COMMENT ON COLUMN courier_target.progress.subscription IS 'courier.subscription.progress_key of the source.';
+COMMENT ON COLUMN courier_target.progress.source_node IS 'Name of the source as a node.';
+COMMENT ON COLUMN courier_target.progress.source_system IS 'System identifier and database of the source; positions mean nothing elsewhere.';
+COMMENT ON COLUMN courier_target.progress.position IS 'Snapshot of the source up to which all is applied, or P|S|K|XID within (P, S].';
+COMMENT ON COLUMN courier_target.progress.updated_at IS 'When the last batch was applied.';
+
+CREATE TABLE IF NOT EXISTS courier_target.copied (
+    subscription pg_catalog.uuid NOT NULL,
+    relation     pg_catalog.oid NOT NULL,
+    copied_at    pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    CONSTRAINT copied_pkey PRIMARY KEY (subscription, relation)
+);
+COMMENT ON TABLE courier_target.copied IS 'Tables whose existing rows have been copied.';
+COMMENT ON COLUMN courier_target.copied.subscription IS 'The subscription, as in progress.';
+COMMENT ON COLUMN courier_target.copied.relation IS 'OID of the table on the source.';
+COMMENT ON COLUMN courier_target.copied.copied_at IS 'When its rows had arrived.';
+
+CREATE TABLE IF NOT EXISTS courier_target.event (
+    event_id     pg_catalog.int8 GENERATED ALWAYS AS IDENTITY,
+    subscription pg_catalog.uuid NOT NULL,
+    channel      pg_catalog.text NOT NULL,
+    payload      pg_catalog.text NOT NULL,
+    received_at  pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    CONSTRAINT event_pkey PRIMARY KEY (event_id)
+);
+COMMENT ON TABLE courier_target.event IS 'Events of courier.enqueue(), in the order of their commits among the rows of the source.';
+COMMENT ON COLUMN courier_target.event.event_id IS 'Grows with the order of arrival.';
+COMMENT ON COLUMN courier_target.event.subscription IS 'The subscription that brought it, as in progress.';
+COMMENT ON COLUMN courier_target.event.channel IS 'First argument of enqueue().';
+COMMENT ON COLUMN courier_target.event.payload IS 'Second argument of enqueue().';
+COMMENT ON COLUMN courier_target.event.received_at IS 'When it was applied here.';
+
+CREATE OR REPLACE FUNCTION courier_target.advance(
+    subscription pg_catalog.uuid, old_position pg_catalog.text,
+    new_position pg_catalog.text, durable pg_catalog.bool)
+RETURNS pg_catalog.void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $courier$
+BEGIN
+    UPDATE courier_target.progress AS p
+    SET position = new_position, updated_at = clock_timestamp()
+    WHERE p.subscription = advance.subscription AND p.position = old_position;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the subscription is not at the position this batch starts from'
+            USING ERRCODE = 'PC001',
+                  HINT = 'Another shipper has applied the batch, or the target was restored; shipping goes on from the position found here.';
+    END IF;
+    IF durable THEN
+        -- to the end of the transaction, this function has no such setting of its own
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+END
+$courier$;
+COMMENT ON FUNCTION courier_target.advance(pg_catalog.uuid, pg_catalog.text, pg_catalog.text, pg_catalog.bool) IS
+    'Moves a subscription from one position to another; an error if it is not at the first.';
+
+CREATE OR REPLACE FUNCTION courier_target.check_updated(
+    found pg_catalog.int8, expected pg_catalog.int8, relation pg_catalog.text)
+RETURNS pg_catalog.int8 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $courier$
+BEGIN
+    IF found <> expected THEN
+        RAISE EXCEPTION '% of % rows to update are missing in table %', expected - found, expected, relation
+            USING ERRCODE = 'PC002';
+    END IF;
+    RETURN found;
+END
+$courier$;
+COMMENT ON FUNCTION courier_target.check_updated(pg_catalog.int8, pg_catalog.int8, pg_catalog.text) IS
+    'Raises an error if a statement did not find all its rows.'

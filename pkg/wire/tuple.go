@@ -1,0 +1,84 @@
+package wire
+
+import (
+	"encoding/binary"
+
+	"github.com/pg-courier/pg_courier/pkg/change"
+)
+
+// slabSize is the number of values allocated at once, 128 kB.
+const slabSize = 4096
+
+// slab hands out runs of values from large blocks.
+type slab struct {
+	free   []change.Value
+	blocks [][]change.Value
+	next   int // first block not handed out since recycle
+}
+
+// take returns n values to overwrite, never nil: a table may have no columns.
+func (s *slab) take(n int) []change.Value {
+	if n == 0 {
+		return []change.Value{}
+	}
+	if n > len(s.free) {
+		if n > slabSize {
+			return make([]change.Value, n)
+		}
+		if s.next == len(s.blocks) {
+			s.blocks = append(s.blocks, make([]change.Value, slabSize))
+		}
+		s.free = s.blocks[s.next]
+		s.next++
+	}
+	values := s.free[:n:n]
+	s.free = s.free[n:]
+	return values
+}
+
+func (s *slab) recycle() {
+	s.next, s.free = 0, nil
+}
+
+// tuple decodes one row and returns what follows it. Only an update's new row
+// may have unchanged values.
+func (d *Decoder) tuple(message byte, relation *change.Relation, b []byte) ([]change.Value, []byte, error) {
+	if len(b) < 2 {
+		return nil, nil, malformed(message, "it ends before a row")
+	}
+	n := int(binary.BigEndian.Uint16(b))
+	if n != len(relation.Columns) {
+		return nil, nil, malformed(message, "a row and its shape differ in their number of columns")
+	}
+	b = b[2:]
+	values := d.slab.take(n)
+	for i := range values {
+		if len(b) == 0 {
+			return nil, nil, malformed(message, "it ends inside a row")
+		}
+		value := &values[i]
+		value.Kind = change.Kind(b[0])
+		switch value.Kind {
+		case change.Text:
+			if len(b) < 5 {
+				return nil, nil, malformed(message, "it ends inside a value's length")
+			}
+			length := int(binary.BigEndian.Uint32(b[1:]))
+			b = b[5:]
+			if length > len(b) {
+				return nil, nil, malformed(message, "it ends inside a value")
+			}
+			value.Data = b[:length:length]
+			b = b[length:]
+		case change.Null, change.Unchanged:
+			if value.Kind == change.Unchanged && message != byte(change.Update) {
+				return nil, nil, malformed(message, "a value is unchanged outside an update")
+			}
+			value.Data = nil
+			b = b[1:]
+		default:
+			return nil, nil, malformed(message, "a value's kind is not known")
+		}
+	}
+	return values, b, nil
+}

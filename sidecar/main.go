@@ -1,0 +1,43 @@
+// Command courier is the sidecar: it runs beside a PostgreSQL server and ships
+// the subscriptions of its databases. One file a command.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// exitUsage is the exit code of a call that could not work: flags, a DSN.
+const exitUsage = 2
+
+func main() {
+	app := &cli.App{
+		Name:            "courier",
+		Usage:           "ships what commits in PostgreSQL databases to other nodes",
+		Version:         version,
+		HideVersion:     true,
+		HideHelpCommand: true,
+		Commands:        []*cli.Command{runCommand(), versionCommand()},
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
+			return cli.Exit(err, exitUsage)
+		},
+		CommandNotFound: func(_ *cli.Context, name string) {
+			fmt.Fprintf(os.Stderr, "courier: there is no command %q; see courier --help\n", name)
+			os.Exit(exitUsage)
+		},
+		ExitErrHandler: func(*cli.Context, error) {},
+	}
+	if err := app.Run(os.Args); err != nil {
+		fmt.Fprintf(os.Stderr, "courier: %v\n", err)
+		code := 1
+		if coder, ok := err.(cli.ExitCoder); ok {
+			code = coder.ExitCode()
+		}
+		os.Exit(code)
+	}
+}

@@ -1,0 +1,159 @@
+-- The queue: append-only segments of captured changes, and how to read them.
+--
+-- A transaction writes its chunks at its end into the current segment, all
+-- with the same k (the WAL insert position then).  Readers scan all segments.
+-- A position is a snapshot; the interval (p, s] is every row that s sees and
+-- p did not, found by xid: k order is dependency order, not commit order, so
+-- "k greater than the last" would lose a transaction that took its k early
+-- and committed late.
+
+CREATE TABLE courier.queue_0 (
+    k       pg_catalog.pg_lsn NOT NULL,
+    xid     pg_catalog.xid8 NOT NULL,
+    seq     pg_catalog.int4 NOT NULL,
+    origin  pg_catalog.int4 NOT NULL,
+    clock   pg_catalog.int8 NOT NULL,
+    changes pg_catalog.int4 NOT NULL,
+    data    pg_catalog.bytea NOT NULL
+) WITH (autovacuum_enabled = off, toast_tuple_target = 8160);
+ALTER TABLE courier.queue_0 ALTER COLUMN data SET STORAGE MAIN;
+CREATE TABLE courier.queue_1 (LIKE courier.queue_0 INCLUDING STORAGE)
+    WITH (autovacuum_enabled = off, toast_tuple_target = 8160);
+CREATE TABLE courier.queue_2 (LIKE courier.queue_0 INCLUDING STORAGE)
+    WITH (autovacuum_enabled = off, toast_tuple_target = 8160);
+
+CREATE INDEX queue_0_k_idx ON courier.queue_0 (k, xid, seq);
+CREATE INDEX queue_1_k_idx ON courier.queue_1 (k, xid, seq);
+CREATE INDEX queue_2_k_idx ON courier.queue_2 (k, xid, seq);
+CREATE INDEX queue_0_xid_idx ON courier.queue_0 (xid, k);
+CREATE INDEX queue_1_xid_idx ON courier.queue_1 (xid, k);
+CREATE INDEX queue_2_xid_idx ON courier.queue_2 (xid, k);
+
+DO $$
+DECLARE
+    segment pg_catalog.text;
+BEGIN
+    FOREACH segment IN ARRAY ARRAY['queue_0', 'queue_1', 'queue_2'] LOOP
+        EXECUTE pg_catalog.format('COMMENT ON TABLE courier.%I IS %L', segment,
+            'A segment of the queue of captured changes; append-only.');
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN courier.%I.k IS %L', segment,
+            'WAL insert position when the transaction was about to commit; orders transactions by dependency.');
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN courier.%I.xid IS %L', segment,
+            'Top-level transaction id.');
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN courier.%I.seq IS %L', segment,
+            'Number of the chunk within its transaction, from 0.');
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN courier.%I.origin IS %L', segment,
+            'Replication origin of the session that made the changes, 0 for local ones.');
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN courier.%I.clock IS %L', segment,
+            'Hybrid logical clock: milliseconds since 1970 in the upper 48 bits, a counter in the lower 16.');
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN courier.%I.changes IS %L', segment,
+            'Changes that begin in this chunk.');
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN courier.%I.data IS %L', segment,
+            'Frames: a length (int4) and a message of pgoutput''s protocol version 1.');
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION courier.position()
+RETURNS pg_catalog.pg_snapshot
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- The caller's own transaction is not in its snapshot's list, but what it
+    -- captures will be queued when it commits: it counts as in progress.
+    own xid8 := pg_current_xact_id_if_assigned();
+    s pg_snapshot := pg_current_snapshot();
+    in_progress text;
+BEGIN
+    IF own IS NULL OR own >= pg_snapshot_xmax(s) THEN
+        RETURN s;
+    END IF;
+    SELECT string_agg(x::text, ',' ORDER BY x) INTO in_progress
+    FROM (SELECT x FROM pg_snapshot_xip(s) AS x UNION SELECT own) AS listed;
+    RETURN format('%s:%s:%s', least(own, pg_snapshot_xmin(s)),
+                  pg_snapshot_xmax(s), in_progress)::pg_snapshot;
+END
+$$;
+COMMENT ON FUNCTION courier.position() IS
+    'The current snapshot, with the caller''s own transaction in progress: everything it sees was committed before the call.';
+
+CREATE FUNCTION courier.first_k(p pg_catalog.pg_snapshot, s pg_catalog.pg_snapshot)
+RETURNS pg_catalog.pg_lsn
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+AS $$
+DECLARE
+    since CONSTANT xid8 := pg_snapshot_xmax(p);
+    until CONSTANT xid8 := pg_snapshot_xmax(s);
+    waiting CONSTANT xid8[] := ARRAY(SELECT pg_snapshot_xip(p));
+BEGIN
+    RETURN (
+        SELECT min(q.k)
+        FROM (SELECT xid, k FROM courier.queue_0 WHERE xid >= since AND xid < until
+              UNION ALL
+              SELECT xid, k FROM courier.queue_1 WHERE xid >= since AND xid < until
+              UNION ALL
+              SELECT xid, k FROM courier.queue_2 WHERE xid >= since AND xid < until
+              UNION ALL
+              SELECT xid, k FROM courier.queue_0 WHERE xid = ANY (waiting)
+              UNION ALL
+              SELECT xid, k FROM courier.queue_1 WHERE xid = ANY (waiting)
+              UNION ALL
+              SELECT xid, k FROM courier.queue_2 WHERE xid = ANY (waiting)) AS q
+        WHERE pg_visible_in_snapshot(q.xid, s));
+END
+$$;
+COMMENT ON FUNCTION courier.first_k(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot) IS
+    'The lowest k of the interval (p, s], NULL if the interval is empty.';
+
+CREATE FUNCTION courier.read_queue(
+    p pg_catalog.pg_snapshot,
+    s pg_catalog.pg_snapshot,
+    after_k pg_catalog.pg_lsn,
+    after_xid pg_catalog.xid8,
+    after_seq pg_catalog.int4,
+    max_chunks pg_catalog.int4)
+RETURNS TABLE (
+    k pg_catalog.pg_lsn, xid pg_catalog.xid8, seq pg_catalog.int4,
+    origin pg_catalog.int4, clock pg_catalog.int8, changes pg_catalog.int4,
+    data pg_catalog.bytea)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+-- The one good plan is a merge of the three (k, xid, seq) indexes; the
+-- segments have no statistics from which the planner could know it.
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off
+SET enable_incremental_sort = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    since CONSTANT xid8 := pg_snapshot_xmax(p);
+    waiting CONSTANT xid8[] := ARRAY(SELECT pg_snapshot_xip(p));
+BEGIN
+    RETURN QUERY
+    SELECT q.k, q.xid, q.seq, q.origin, q.clock, q.changes, q.data
+    FROM (SELECT * FROM courier.queue_0 AS q0
+          WHERE (q0.k, q0.xid, q0.seq) > (after_k, after_xid, after_seq)
+            AND (q0.xid >= since OR q0.xid = ANY (waiting))
+            AND pg_visible_in_snapshot(q0.xid, s)
+          UNION ALL
+          SELECT * FROM courier.queue_1 AS q1
+          WHERE (q1.k, q1.xid, q1.seq) > (after_k, after_xid, after_seq)
+            AND (q1.xid >= since OR q1.xid = ANY (waiting))
+            AND pg_visible_in_snapshot(q1.xid, s)
+          UNION ALL
+          SELECT * FROM courier.queue_2 AS q2
+          WHERE (q2.k, q2.xid, q2.seq) > (after_k, after_xid, after_seq)
+            AND (q2.xid >= since OR q2.xid = ANY (waiting))
+            AND pg_visible_in_snapshot(q2.xid, s)) AS q
+    ORDER BY q.k, q.xid, q.seq
+    LIMIT max_chunks;
+END
+$$;
+COMMENT ON FUNCTION courier.read_queue(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot, pg_catalog.pg_lsn, pg_catalog.xid8, pg_catalog.int4, pg_catalog.int4) IS
+    'The next chunks of the interval (p, s] behind (after_k, after_xid, after_seq), in order, at most max_chunks of them.';

@@ -1,0 +1,169 @@
+-- Views for people and monitoring. Open to PUBLIC, since they show names,
+-- numbers and states only; the texts of errors, which may name keys, are for
+-- administrators and members of pg_monitor.
+
+-- What lies in the queue beyond a position, by the condition of is_applied().
+-- With its owner's privileges, since the views that ask are open to PUBLIC; it
+-- gives away no more than they do.
+create function courier.backlog(
+    "position" text, out chunks int8, out changes int8, out bytes int8, out oldest_clock int8)
+language plpgsql stable strict security definer
+set search_path = pg_catalog, pg_temp
+-- As in is_applied().
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    p constant pg_snapshot := split_part("position", '|', 1);
+    s constant pg_snapshot := nullif(split_part("position", '|', 2), '');
+    last_k constant pg_lsn := nullif(split_part("position", '|', 3), '');
+    last_xid constant xid8 := nullif(split_part("position", '|', 4), '');
+    since constant xid8 := pg_snapshot_xmax(p);
+    waiting constant xid8[] := array(select pg_snapshot_xip(p));
+begin
+    select count(*), coalesce(sum(q.changes), 0), coalesce(sum(q.bytes), 0), min(q.clock)
+    into chunks, changes, bytes, oldest_clock
+    from (select c.* from courier.queue_chunk c where c.xid >= since
+          union all
+          select c.* from courier.queue_chunk c where c.xid = any (waiting)) q
+    where s is null or not pg_visible_in_snapshot(q.xid, s) or (q.k, q.xid) > (last_k, last_xid);
+end
+$$;
+comment on function courier.backlog(text) is 'counts what lies in the queue beyond a position';
+
+create view courier.subscription_status as
+select s.subscription_name,
+       s.node_name,
+       case when not s.enabled then 'disabled' else coalesce(t.state, 'disabled') end as state,
+       b.bytes as lag_bytes,
+       case when b.chunks = 0 then interval '0'
+            when b.chunks > 0 then
+                greatest(pg_catalog.clock_timestamp()
+                         - pg_catalog.to_timestamp((b.oldest_clock >> 16) / 1000.0::float8), interval '0')
+       end as lag_time,
+       b.changes as pending_changes,
+       case when a.may_see then t.last_error end as last_error,
+       t.last_error_sqlstate,
+       case when a.may_see then t.last_error_hint end as last_error_hint,
+       t.next_retry_at,
+       t.shipper,
+       t.shipped,
+       t.updated_at,
+       s.replication_sets,
+       s.capture,
+       s.copy_data
+from courier.subscription s
+left join courier.subscription_state t on t.subscription_id = s.subscription_id
+cross join lateral (
+    select courier.is_administrator() or pg_catalog.pg_has_role('pg_monitor', 'USAGE') as may_see) a
+left join lateral courier.backlog(coalesce(t.position, s.start_position::text)) b on true;
+comment on view courier.subscription_status is 'state, lag and last error of each subscription';
+comment on column courier.subscription_status.subscription_name is 'the subscription';
+comment on column courier.subscription_status.node_name is 'node that it sends to';
+comment on column courier.subscription_status.state is 'copying, streaming, retrying, stopped, disabled or needs_resync';
+comment on column courier.subscription_status.lag_bytes is 'bytes in the queue that it has not passed yet';
+comment on column courier.subscription_status.lag_time is 'age of the oldest of them';
+comment on column courier.subscription_status.pending_changes is
+    'changes in the queue that it has not passed yet, those of other subscriptions'' tables counted too';
+comment on column courier.subscription_status.last_error is 'last error; for administrators and pg_monitor';
+comment on column courier.subscription_status.last_error_sqlstate is 'its SQLSTATE';
+comment on column courier.subscription_status.last_error_hint is 'what to do about it; for administrators and pg_monitor';
+comment on column courier.subscription_status.next_retry_at is 'when it is tried again';
+comment on column courier.subscription_status.shipper is 'who shipped last: sidecar, worker or session';
+comment on column courier.subscription_status.shipped is 'changes shipped so far';
+comment on column courier.subscription_status.updated_at is 'when a shipper last wrote its state down';
+comment on column courier.subscription_status.replication_sets is 'replication sets that it sends';
+comment on column courier.subscription_status.capture is 'how changes are captured';
+comment on column courier.subscription_status.copy_data is 'whether rows that existed before were to be copied';
+
+create view courier.queue_status as
+select q.segment,
+       pg_catalog.count(*) - 1 as chunks,
+       coalesce(pg_catalog.sum(q.changes), 0)::int8 as changes,
+       pg_catalog.max(q.size) as bytes,
+       pg_catalog.to_timestamp((pg_catalog.min(q.clock) >> 16) / 1000.0::float8) as oldest_change,
+       pg_catalog.to_timestamp((pg_catalog.max(q.clock) >> 16) / 1000.0::float8) as newest_change
+from (select c.segment, c.changes, c.clock, null::int8 as size from courier.queue_chunk c
+      union all
+      -- one row a segment, so that an empty one is seen as well
+      select s.segment, null, null, pg_catalog.pg_total_relation_size(s.relation)
+      from (values ('queue_0', 'courier.queue_0'::pg_catalog.regclass),
+                   ('queue_1', 'courier.queue_1'::pg_catalog.regclass),
+                   ('queue_2', 'courier.queue_2'::pg_catalog.regclass)) s (segment, relation)) q
+group by q.segment
+order by q.segment;
+comment on view courier.queue_status is 'what each segment of the queue holds';
+comment on column courier.queue_status.segment is 'the segment';
+comment on column courier.queue_status.chunks is 'rows in it, shipped or not';
+comment on column courier.queue_status.changes is 'changes in it, shipped or not';
+comment on column courier.queue_status.bytes is 'its size on disk, indexes included';
+comment on column courier.queue_status.oldest_change is 'when its oldest change was committed';
+comment on column courier.queue_status.newest_change is 'when its newest change was committed';
+
+create view courier.node_status as
+select n.node_name,
+       n.server_name,
+       pg_catalog.count(s.subscription_id)::int as subscriptions,
+       pg_catalog.count(*) filter (where s.enabled and t.state in ('copying', 'streaming'))::int as shipping,
+       pg_catalog.count(*) filter (where s.enabled and t.state = 'retrying')::int as retrying,
+       pg_catalog.count(*) filter (where s.enabled and t.state in ('stopped', 'needs_resync'))::int as stopped,
+       pg_catalog.min(t.next_retry_at) filter (where s.enabled and t.state = 'retrying') as next_retry_at
+from courier.node n
+left join courier.subscription s on s.node_name = n.node_name
+left join courier.subscription_state t on t.subscription_id = s.subscription_id
+group by n.node_name, n.server_name;
+comment on view courier.node_status is 'nodes and how the subscriptions to them are doing';
+comment on column courier.node_status.node_name is 'the node';
+comment on column courier.node_status.server_name is 'foreign server that says how to reach it';
+comment on column courier.node_status.subscriptions is 'subscriptions that send to it';
+comment on column courier.node_status.shipping is 'how many of them are copying or streaming';
+comment on column courier.node_status.retrying is 'how many of them are waiting to try again';
+comment on column courier.node_status.stopped is 'how many of them have stopped or need a resync';
+comment on column courier.node_status.next_retry_at is 'when the next of the retrying ones is tried';
+
+create view courier.stat_subscription as
+select s.subscription_id,
+       s.subscription_name,
+       t.shipped,
+       t.updated_at
+from courier.subscription s
+join courier.subscription_state t on t.subscription_id = s.subscription_id;
+comment on view courier.stat_subscription is 'counters of each subscription, since it was created';
+comment on column courier.stat_subscription.subscription_id is 'number of the subscription';
+comment on column courier.stat_subscription.subscription_name is 'its name';
+comment on column courier.stat_subscription.shipped is 'changes shipped';
+comment on column courier.stat_subscription.updated_at is 'when a shipper last wrote them down';
+
+-- Bears keys of rows: not for PUBLIC.
+create view courier.dead_letter as
+select d.dead_letter_id,
+       s.subscription_name,
+       s.node_name,
+       d.xid,
+       d.schema_name,
+       d.table_name,
+       d.operation,
+       d.key,
+       d.error,
+       d.error_sqlstate,
+       d.error_hint,
+       d.recorded_at
+from courier.dead_letter_entry d
+join courier.subscription s on s.subscription_id = d.subscription_id;
+comment on view courier.dead_letter is 'changes that a target refused and that were set aside; always empty as yet';
+comment on column courier.dead_letter.dead_letter_id is 'number of the entry';
+comment on column courier.dead_letter.subscription_name is 'subscription it was meant for';
+comment on column courier.dead_letter.node_name is 'node that refused it';
+comment on column courier.dead_letter.xid is 'source transaction';
+comment on column courier.dead_letter.schema_name is 'schema of the table';
+comment on column courier.dead_letter.table_name is 'the table';
+comment on column courier.dead_letter.operation is 'insert, update, delete, truncate or event';
+comment on column courier.dead_letter.key is 'key of the row';
+comment on column courier.dead_letter.error is 'message of the target';
+comment on column courier.dead_letter.error_sqlstate is 'its SQLSTATE';
+comment on column courier.dead_letter.error_hint is 'what to do about it';
+comment on column courier.dead_letter.recorded_at is 'when it was set aside';
+
+grant select on courier.subscription_status, courier.queue_status, courier.node_status, courier.stat_subscription
+    to public;
+grant select on courier.dead_letter to pg_monitor;
