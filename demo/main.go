@@ -111,7 +111,7 @@ func run(ctx context.Context) (err error) {
 		},
 		func() error { return source.sql(ctx, wait("1 min")) },
 		func() error {
-			return target.sql(ctx, "SELECT source_node, channel, payload FROM courier_target.event;")
+			return target.sql(ctx, "SELECT channel, payload FROM courier_target.event;")
 		},
 		func() error {
 			return target.expect(ctx, "SELECT count(*) FROM courier_target.event WHERE channel = 'greetings'", "1")

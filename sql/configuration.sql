@@ -2,6 +2,10 @@
 -- State is what shippers write down; it is not, since positions mean nothing in
 -- another cluster. No table here holds a DSN or a password: those live in the
 -- foreign server and user mapping of the node.
+--
+-- There is no foreign key between configuration tables: a parallel pg_restore
+-- fills them in any order. The functions, which change configuration one at a
+-- time, see to it that what is referred to exists.
 
 create table courier.configuration (
     generation int8 not null,
@@ -97,9 +101,7 @@ create table courier.replication_set_table (
     columns name[],
     row_filter text,
     added pg_snapshot not null,
-    constraint replication_set_table_pkey primary key (set_name, relation),
-    constraint replication_set_table_set_fkey foreign key (set_name)
-        references courier.replication_set (set_name) on delete cascade
+    constraint replication_set_table_pkey primary key (set_name, relation)
 );
 create index replication_set_table_relation_idx on courier.replication_set_table (relation);
 comment on table courier.replication_set_table is 'tables of the replication sets';
@@ -125,7 +127,6 @@ create table courier.subscription (
     constraint subscription_name_key unique (subscription_name),
     constraint subscription_progress_key_key unique (progress_key),
     constraint subscription_name_not_empty check (subscription_name <> ''),
-    constraint subscription_node_fkey foreign key (node_name) references courier.node (node_name),
     constraint subscription_capture_known check (capture in ('trigger', 'wal')),
     constraint subscription_options_object check (jsonb_typeof(options) = 'object'),
     constraint subscription_enabled_has_start check (start_position is not null or not enabled)

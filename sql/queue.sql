@@ -84,6 +84,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 SET enable_bitmapscan = off
+SET jit = off
 AS $$
 DECLARE
     since CONSTANT xid8 := pg_snapshot_xmax(p);
@@ -129,6 +130,7 @@ SET enable_bitmapscan = off
 SET enable_sort = off
 SET enable_incremental_sort = off
 SET plan_cache_mode = force_generic_plan
+SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE

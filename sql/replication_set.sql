@@ -88,6 +88,7 @@ begin
             detail = format('Subscriptions: %s.', users),
             hint = 'Drop them first with SELECT courier.drop_subscription(...).';
     end if;
+    delete from courier.replication_set_table t where t.set_name = present.set_name;
     delete from courier.replication_set s where s.set_name = present.set_name;
 end
 $$;

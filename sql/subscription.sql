@@ -147,12 +147,6 @@ begin
     perform courier.require_read_committed('create_subscription');
     wanted := courier.require_name('subscription', create_subscription.subscription_name);
     perform courier.lock_configuration();
-    if not exists (select from courier.local_node) then
-        raise exception using
-            errcode = 'object_not_in_prerequisite_state',
-            message = 'this database has no node name yet',
-            hint = 'Run SELECT courier.set_local_node(...) first.';
-    end if;
     node := courier.find_node(create_subscription.node_name);
     if coalesce(cardinality(replication_sets), 0) = 0 then
         raise exception using

@@ -18,6 +18,7 @@
 #include "engine_host.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 
 PG_FUNCTION_INFO_V1(courier_ship);
 
@@ -94,6 +95,23 @@ raise_failure(CourierOutcome *outcome)
 			 context ? errcontext("%s", context) : 0));
 }
 
+/*
+ * The engine reads tables as text, which must not depend on what this session
+ * prefers, and unqualified names must mean pg_catalog's.
+ */
+static void
+use_engine_settings(void)
+{
+	courier_set_guc("search_path", "pg_catalog");
+	courier_set_guc("DateStyle", "ISO");
+	courier_set_guc("IntervalStyle", "postgres");
+	courier_set_guc("TimeZone", "UTC");
+	courier_set_guc("extra_float_digits", "1");
+	courier_set_guc("bytea_output", "hex");
+	courier_set_guc("lc_monetary", "C");
+	courier_set_guc("jit", "off");
+}
+
 /* courier.ship(subscription_name name) → bigint, changes shipped */
 Datum
 courier_ship(PG_FUNCTION_ARGS)
@@ -103,9 +121,12 @@ courier_ship(PG_FUNCTION_ARGS)
 	CourierOutcome outcome;
 	sigset_t	mask;
 	int64		changes;
+	int			nest;
 
 	load_engine();
 
+	nest = NewGUCNestLevel();
+	use_engine_settings();
 	courier_block_signals(&mask);
 	courier_host_begin(&mask);
 	outcome = engine_ship(&courier_host, subscription);
@@ -116,6 +137,7 @@ courier_ship(PG_FUNCTION_ARGS)
 	changes = outcome.changes;
 	engine_free(&outcome);
 	courier_host_end();
+	AtEOXact_GUC(true, nest);
 	CHECK_FOR_INTERRUPTS();
 	PG_RETURN_INT64(changes);
 }

@@ -44,11 +44,16 @@ func Connect(ctx context.Context, dsn string) (*PGX, error) {
 	return s, nil
 }
 
+// setup makes the text of values the same whatever the role prefers.
 const setup = `SELECT pg_catalog.set_config('client_encoding', pg_catalog.pg_encoding_to_char(d.encoding), false),
        pg_catalog.set_config('search_path', 'pg_catalog', false),
        pg_catalog.set_config('statement_timeout', '0', false),
        pg_catalog.set_config('idle_session_timeout', '0', false),
        pg_catalog.set_config('DateStyle', 'ISO', false),
+       pg_catalog.set_config('IntervalStyle', 'postgres', false),
+       pg_catalog.set_config('TimeZone', 'UTC', false),
+       pg_catalog.set_config('extra_float_digits', '1', false),
+       pg_catalog.set_config('lc_monetary', 'C', false),
        pg_catalog.set_config('jit', 'off', false)
 FROM pg_catalog.pg_database AS d
 WHERE d.datname = pg_catalog.current_database()`

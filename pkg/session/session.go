@@ -8,7 +8,6 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
 )
 
 // Row is one row of a result: nil for NULL, the raw bytes for a bytea column,
@@ -36,10 +35,8 @@ type Error struct {
 }
 
 // Error implements error. Detail and context are left out: they may hold
-// values of rows.
-func (e *Error) Error() string {
-	return fmt.Sprintf("%s (SQLSTATE %s)", e.Message, e.SQLState)
-}
+// values of rows. The SQLSTATE is shown by whoever reports the error.
+func (e *Error) Error() string { return e.Message }
 
 // SQLState returns the SQLSTATE of the database error in err's chain, or "".
 func SQLState(err error) string {

@@ -70,16 +70,16 @@ COMMENT ON FUNCTION courier_target.advance(pg_catalog.uuid, pg_catalog.text, pg_
     'Moves a subscription from one position to another; an error if it is not at the first.';
 
 CREATE OR REPLACE FUNCTION courier_target.check_updated(
-    found pg_catalog.int8, expected pg_catalog.int8, relation pg_catalog.text)
+    updated pg_catalog.int8, expected pg_catalog.int8, relation pg_catalog.text)
 RETURNS pg_catalog.int8 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $courier$
 BEGIN
-    IF found <> expected THEN
-        RAISE EXCEPTION '% of % rows to update are missing in table %', expected - found, expected, relation
+    IF updated <> expected THEN
+        RAISE EXCEPTION '% of % rows to update are missing in table %', expected - updated, expected, relation
             USING ERRCODE = 'PC002';
     END IF;
-    RETURN found;
+    RETURN updated;
 END
 $courier$;
 COMMENT ON FUNCTION courier_target.check_updated(pg_catalog.int8, pg_catalog.int8, pg_catalog.text) IS

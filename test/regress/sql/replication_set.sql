@@ -16,6 +16,8 @@ select courier.create_replication_set('inserts', replicate_update => false, repl
 select courier.create_replication_set('inserts');
 select courier.create_replication_set('nothing', false, false, false, false);
 select courier.create_replication_set('nothing', null);
+select courier.create_replication_set('short_lived');
+select courier.drop_replication_set('short_lived');
 select courier.drop_replication_set('nosuch');
 select courier.drop_replication_set('default');
 

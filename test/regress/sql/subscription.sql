@@ -12,8 +12,6 @@ select courier.create_node('eu', :'loopback');
 select courier.create_node('dead', 'host=/nonexistent');
 
 -- refused
-select courier.create_subscription('s', 'eu');
-select courier.set_local_node('here');
 select courier.create_subscription('s', 'nosuch');
 select courier.create_subscription('s', 'eu', '{default,nosuch}');
 select courier.create_subscription('s', 'eu', '{}');
