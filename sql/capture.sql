@@ -58,7 +58,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION courier.enqueue_upsert(pg_catalog.regclass, pg_catalog.anyelement) IS
-    'Ships a row again: SELECT courier.enqueue_upsert(''orders'', o) FROM orders o WHERE …';
+    'Ships a row again: SELECT courier.enqueue_upsert(''orders'', o) FROM orders o WHERE ...';
 
 CREATE FUNCTION courier.enqueue_delete(relation pg_catalog.regclass, r pg_catalog.anyelement)
 RETURNS pg_catalog.void

@@ -54,7 +54,7 @@ courier_parse_dsn(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the connection string does not parse"),
-				 errhint("Write it as libpq does: 'host=… port=… dbname=… user=…' or 'postgresql://user@host:port/dbname'.")));
+				 errhint("Write it as libpq does: 'host=... port=... dbname=... user=...' or 'postgresql://user@host:port/dbname'.")));
 
 	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
 	{

@@ -15,7 +15,7 @@ const (
 )
 
 var classes = func() (c [256]byte) {
-	for _, b := range []byte("{} \t\n\v\f\r") {
+	for _, b := range []byte("{}, \t\n\v\f\r") {
 		c[b] = needsQuotes
 	}
 	c['"'] = needsQuotes | needsEscape

@@ -263,3 +263,16 @@ INSERT INTO "public"."accounts" ("id", "tags") OVERRIDING SYSTEM VALUE VALUES ('
 		require.Equal(t, op, s.Statements()[0].Op)
 	}
 }
+
+func TestIdentityAlwaysIsNotUpdated(t *testing.T) {
+	t.Parallel()
+	table := &Table{Schema: "public", Name: "accounts", Columns: []Column{
+		{Name: "id", Type: "bigint"}, {Name: "na\"me", Type: "text"}, {Name: "tags", Type: "integer", Identity: 'a'}}}
+	targets := targetMap{accounts: compile(t, accounts, table, nil)}
+	const want = `UPDATE "public"."accounts" AS t SET "na""me" = 'x' WHERE t."id" = '1'::bigint`
+	c := upd(accounts, "1", "x", "5")
+	require.Equal(t, want, set(t, targets, Options{}, c).String())
+	var s Script
+	require.NoError(t, s.Change(&c, 0, 0, targets, &Options{Policy: KeepLocal}))
+	require.Equal(t, want, s.String())
+}
