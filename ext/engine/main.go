@@ -73,6 +73,7 @@ func shipNow(ctx context.Context, s *spi, subscription *C.char) (int64, error) {
 	}
 	total := int64(0)
 	for _, name := range names {
+		beforeShip(name)
 		shipper := ship.New(ship.Config{Session: s, Subscription: name, Shipper: "session", InTransaction: true})
 		changes, err := shipper.Drain(ctx)
 		total += changes

@@ -48,8 +48,11 @@ load_engine(void)
 	if (engine_ship != NULL)
 		return;
 
-	snprintf(path, sizeof(path), "%s/pg_courier_engine%s", pkglib_path,
-			 DLSUFFIX);
+	if (courier_engine_library[0] != '\0')
+		snprintf(path, sizeof(path), "%s%s", courier_engine_library, DLSUFFIX);
+	else
+		snprintf(path, sizeof(path), "%s/pg_courier_engine%s", pkglib_path,
+				 DLSUFFIX);
 	courier_block_signals(&mask);
 	library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	courier_restore_signals(&mask);

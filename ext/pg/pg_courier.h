@@ -29,6 +29,7 @@
 
 /* ---- init.c: settings ---- */
 extern int	courier_buffer_memory;	/* kB */
+extern char *courier_engine_library;	/* path without suffix, or "" */
 
 /* ---- relation_cache.c: how to write a row of a relation ---- */
 
