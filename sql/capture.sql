@@ -4,6 +4,7 @@ CREATE FUNCTION courier.capture_row()
 RETURNS pg_catalog.trigger
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'courier_capture_row';
+REVOKE ALL ON FUNCTION courier.capture_row() FROM PUBLIC;
 COMMENT ON FUNCTION courier.capture_row() IS
     'Row trigger: writes the change into the transaction''s buffer, which is queued at commit.';
 
@@ -11,6 +12,7 @@ CREATE FUNCTION courier.capture_truncate()
 RETURNS pg_catalog.trigger
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'courier_capture_truncate';
+REVOKE ALL ON FUNCTION courier.capture_truncate() FROM PUBLIC;
 COMMENT ON FUNCTION courier.capture_truncate() IS
     'Statement trigger: captures a TRUNCATE.';
 
@@ -43,6 +45,7 @@ BEGIN
     END IF;
 END
 $$;
+REVOKE ALL ON FUNCTION courier.require_captured(pg_catalog.regclass) FROM PUBLIC;
 COMMENT ON FUNCTION courier.require_captured(pg_catalog.regclass) IS
     'Raises an error if the table is in no replication set.';
 

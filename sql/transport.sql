@@ -4,6 +4,7 @@ CREATE FUNCTION courier.parse_dsn(dsn pg_catalog.text)
 RETURNS TABLE (keyword pg_catalog.text, value pg_catalog.text, secret pg_catalog.bool)
 LANGUAGE c STABLE STRICT
 AS 'MODULE_PATHNAME', 'courier_parse_dsn';
+REVOKE ALL ON FUNCTION courier.parse_dsn(pg_catalog.text) FROM PUBLIC;
 COMMENT ON FUNCTION courier.parse_dsn(pg_catalog.text) IS
     'The options of a libpq connection string; secret ones belong into a user mapping.';
 

@@ -115,12 +115,12 @@ use_engine_settings(void)
 	courier_set_guc("jit", "off");
 }
 
-/* courier.ship(subscription_name name) → bigint, changes shipped */
+/* courier.ship(subscription_name text) → bigint, changes shipped */
 Datum
 courier_ship(PG_FUNCTION_ARGS)
 {
 	char	   *subscription = PG_ARGISNULL(0) ? NULL :
-		pstrdup(NameStr(*PG_GETARG_NAME(0)));
+		text_to_cstring(PG_GETARG_TEXT_PP(0));
 	CourierOutcome outcome;
 	sigset_t	mask;
 	int64		changes;

@@ -91,20 +91,10 @@ func (s *Shipper) lock(ctx context.Context) error {
 		return fmt.Errorf("lock subscription %s: %w", s.name, err)
 	}
 	if locked != "t" {
-		return &session.Error{SQLState: stateBusy,
-			Message: fmt.Sprintf("subscription %q is being shipped by another process", s.name),
-			Hint:    fmt.Sprintf("Wait for it with SELECT courier.wait_for_subscription('%s').", s.name)}
+		return &BusyError{Subscription: s.name}
 	}
 	s.locked = true
 	return nil
-}
-
-// stateBusy is lock_not_available.
-const stateBusy = "55P03"
-
-// Busy says that err means: another shipper has the subscription.
-func Busy(err error) bool {
-	return session.SQLState(err) == stateBusy
 }
 
 func (s *Shipper) bootstrap(ctx context.Context, link *dblink.Link) error {

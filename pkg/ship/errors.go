@@ -44,6 +44,25 @@ func (e *StopError) Unwrap() error { return e.Err }
 // Hint says what to do.
 func (e *StopError) Hint() string { return e.Advice }
 
+// BusyError says that another process ships the subscription.
+type BusyError struct{ Subscription string }
+
+// Error implements error.
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("subscription %q is being shipped by another process", e.Subscription)
+}
+
+// Hint says what to do instead.
+func (e *BusyError) Hint() string {
+	return fmt.Sprintf("Wait for it with SELECT courier.wait_for_subscription('%s').", e.Subscription)
+}
+
+// Busy reports whether err means that another process ships the subscription.
+func Busy(err error) bool {
+	var busy *BusyError
+	return errors.As(err, &busy)
+}
+
 // Hint returns what err advises to do, or "".
 func Hint(err error) string {
 	var hinter interface{ Hint() string }
@@ -71,7 +90,10 @@ func SQLState(err error) string {
 	}
 	var noKey *render.NoKeyError
 	if errors.As(err, &noKey) {
-		return "55000"
+		return "55000" // object_not_in_prerequisite_state
+	}
+	if Busy(err) {
+		return "55006" // object_in_use
 	}
 	return ""
 }

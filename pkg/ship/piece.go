@@ -215,7 +215,9 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 		script.Append(before)
 	}
 	if p.begins || (p.ends && after == "") {
-		p.durable = s.wantDurable()
+		if p.durable = s.wantDurable(); p.durable {
+			s.lastDurable = s.now()
+		}
 		script.Append(s.advance(p.head, p.durable))
 	}
 	p.own = len(script.Statements())
