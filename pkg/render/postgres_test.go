@@ -3,7 +3,6 @@ package render
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -13,6 +12,7 @@ import (
 
 	"github.com/pg-courier/pg_courier/pkg/batch"
 	"github.com/pg-courier/pg_courier/pkg/change"
+	"github.com/pg-courier/pg_courier/pkg/pgtest"
 )
 
 // The tables of both ways of writing; %s is the schema.
@@ -69,13 +69,8 @@ func readTable(t *testing.T, conn *pgx.Conn, schema, name string) *Table {
 }
 
 func connect(t *testing.T) *pgx.Conn {
-	if os.Getenv("PGHOST") == "" {
-		t.Skip("PGHOST does not name a server to write to")
-	}
-	conn, err := pgx.Connect(context.Background(), "")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
+	cluster := pgtest.Start(t, pgtest.Name("render"))
+	return cluster.Connect(t, "postgres")
 }
 
 func execute(conn *pgx.Conn, sql string) error {
