@@ -134,6 +134,33 @@ comment on column courier.stat_subscription.subscription_name is 'its name';
 comment on column courier.stat_subscription.shipped is 'changes shipped';
 comment on column courier.stat_subscription.updated_at is 'when a shipper last wrote them down';
 
+create view courier.stat_table as
+select s.subscription_id,
+       s.subscription_name,
+       n.nspname as schema_name,
+       c.relname as table_name,
+       t.inserted,
+       t.updated,
+       t.deleted,
+       t.truncated,
+       t.copied,
+       t.updated_at
+from courier.table_state t
+join courier.subscription s on s.subscription_id = t.subscription_id
+join pg_catalog.pg_class c on c.oid = t.relation
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace;
+comment on view courier.stat_table is 'changes shipped of each table, as they were made (before folding), since the subscription was created';
+comment on column courier.stat_table.subscription_id is 'number of the subscription';
+comment on column courier.stat_table.subscription_name is 'its name';
+comment on column courier.stat_table.schema_name is 'schema of the table';
+comment on column courier.stat_table.table_name is 'the table';
+comment on column courier.stat_table.inserted is 'inserts shipped, upserts too';
+comment on column courier.stat_table.updated is 'updates shipped';
+comment on column courier.stat_table.deleted is 'deletes shipped';
+comment on column courier.stat_table.truncated is 'truncates shipped';
+comment on column courier.stat_table.copied is 'existing rows copied';
+comment on column courier.stat_table.updated_at is 'when a shipper last wrote them down';
+
 -- Bears keys of rows: not for PUBLIC.
 create view courier.dead_letter as
 select d.dead_letter_id,
@@ -164,6 +191,7 @@ comment on column courier.dead_letter.error_sqlstate is 'its SQLSTATE';
 comment on column courier.dead_letter.error_hint is 'what to do about it';
 comment on column courier.dead_letter.recorded_at is 'when it was set aside';
 
-grant select on courier.subscription_status, courier.queue_status, courier.node_status, courier.stat_subscription
+grant select on courier.subscription_status, courier.queue_status, courier.node_status, courier.stat_subscription,
+    courier.stat_table
     to public;
 grant select on courier.dead_letter to pg_monitor;

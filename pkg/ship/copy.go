@@ -163,6 +163,7 @@ func (s *Shipper) copyTable(ctx context.Context, table *Table) error {
 				}
 			}
 			s.shipped += int64(len(rows))
+			s.counts.of(table.OID).copied += int64(len(rows))
 		}
 	}
 	if sent {

@@ -2,9 +2,12 @@ package ship
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/pg-courier/pg_courier/pkg/session"
 )
 
 // noteEvery is how often the source's copy of the progress is written while
@@ -39,6 +42,31 @@ func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 	if err != nil {
 		return fmt.Errorf("note the progress of subscription %s: %w", s.name, err)
 	}
+	if err = s.writeCounts(ctx); err != nil {
+		return err
+	}
 	s.notes.due, s.notes.at, s.notes.shipped = false, s.now(), s.shipped
+	return nil
+}
+
+// Report writes an error down where subscription_status shows it: stopped if a
+// person must act, else retrying, with the time of the next try.
+func Report(ctx context.Context, s session.Session, subscription, kind string, err error, pause time.Duration) error {
+	state := "retrying"
+	var stop *StopError
+	if errors.As(err, &stop) {
+		state = "stopped"
+	}
+	_, reportErr := s.Query(ctx, `UPDATE courier.subscription_state AS t
+		SET state = $2, last_error = $3, last_error_sqlstate = nullif($4, ''), last_error_hint = nullif($5, ''),
+		    next_retry_at = pg_catalog.clock_timestamp() + $6::pg_catalog.interval, shipper = $7,
+		    updated_at = pg_catalog.clock_timestamp()
+		FROM courier.subscription s
+		WHERE s.subscription_id = t.subscription_id AND s.subscription_name = $1`,
+		subscription, state, err.Error(), SQLState(err), Hint(err),
+		strconv.FormatInt(pause.Milliseconds(), 10)+" milliseconds", kind)
+	if reportErr != nil {
+		return fmt.Errorf("write down an error of subscription %s: %w", subscription, reportErr)
+	}
 	return nil
 }

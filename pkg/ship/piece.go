@@ -32,6 +32,7 @@ type piece struct {
 	changes  int             // read for it
 	shipped  int             // of them, wanted by the subscription
 	own      int             // statements before those of changes
+	counts   counts          // of them, by table
 	places   []place         // of its transactions, by number
 	keys     []string        // row by row: the key of each change, by number
 	empty    bool            // nothing to send
@@ -97,7 +98,7 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 	s.fold.Reset()
 	s.changes = s.changes[:0]
 	c.decoder.Recycle()
-	p := &piece{rows: s.rowsLeft > 0}
+	p := &piece{rows: s.rowsLeft > 0, counts: make(counts)}
 	limit := s.sub.Options.batchRows(standardRows)
 	bytes := 0
 	relations := make(map[*change.Relation]bool)
@@ -143,18 +144,26 @@ func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Rela
 	s := c.shipper
 	tx := len(p.places) - 1
 	p.changes += int(chunk.Changes)
+	// neighbours are mostly of one table
+	var last *change.Relation
+	var table *tableCounts
 	return c.decoder.Decode(chunk.Data, func(ch change.Change) error {
 		switch ch.Op {
 		case change.Event:
 		case change.Truncate:
 			for _, relation := range ch.Truncated {
 				relations[relation] = true
+				p.counts.of(relation.OID).add(ch.Op)
 			}
 		default:
 			if !c.lookup.wants(ch.Relation, ch.Op, chunk.XID) {
 				return nil
 			}
-			relations[ch.Relation] = true
+			if ch.Relation != last {
+				last, table = ch.Relation, p.counts.of(ch.Relation.OID)
+				relations[ch.Relation] = true
+			}
+			table.add(ch.Op)
 		}
 		p.shipped++
 		if p.rows {

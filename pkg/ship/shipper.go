@@ -56,6 +56,7 @@ type Shipper struct {
 	schema   int // metadata reloads since the last success
 
 	shipped     int64
+	counts      counts // shipped, not yet written down
 	lastDurable time.Time
 	notes       notes
 }
@@ -65,7 +66,7 @@ func New(config Config) *Shipper {
 	s := &Shipper{
 		session: config.Session, name: config.Subscription, kind: config.Shipper,
 		inTransaction: config.InTransaction, log: config.Log, now: config.Now,
-		catalog: newCatalog(config.Session), fold: batch.New(),
+		catalog: newCatalog(config.Session), fold: batch.New(), counts: make(counts),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -189,6 +190,7 @@ func (s *Shipper) settle(ctx context.Context) error {
 		return &failure{piece: p, completed: outcome.Completed, err: outcome.Err}
 	}
 	s.shipped += int64(p.shipped)
+	s.counts.merge(p.counts)
 	s.notes.due = true
 	s.rowsLeft = max(0, s.rowsLeft-p.shipped)
 	if p.ends {

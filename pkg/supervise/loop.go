@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -83,7 +82,11 @@ func (l *loop) session(ctx context.Context) (time.Duration, error) {
 		return busyPause, err
 	}
 	pause := l.wait.NextBackOff()
-	l.report(ctx, s, err, pause)
+	if !s.Closed() { // else there is no one to tell but the log
+		if reportErr := ship.Report(ctx, s, l.name, "sidecar", err, pause); reportErr != nil {
+			l.log.Debug("the error could not be written down", "error", reportErr.Error())
+		}
+	}
 	return pause, err
 }
 
@@ -120,31 +123,5 @@ func (l *loop) ship(ctx context.Context, s *session.PGX) error {
 			return ctx.Err()
 		}
 		pause = min(2*pause, longestPause)
-	}
-}
-
-// report writes the error where subscription_status shows it. The database may
-// be gone; then there is no one to tell but the log.
-func (l *loop) report(ctx context.Context, s *session.PGX, err error, pause time.Duration) {
-	if s.Closed() {
-		return
-	}
-	state := "retrying"
-	var stop *ship.StopError
-	if errors.As(err, &stop) {
-		state = "stopped"
-	}
-	_, reportErr := s.Query(ctx, `INSERT INTO courier.subscription_state AS t
-		(subscription_id, state, last_error, last_error_sqlstate, last_error_hint, next_retry_at, shipper, updated_at)
-		SELECT subscription_id, $2, $3, nullif($4, ''), nullif($5, ''),
-		       pg_catalog.clock_timestamp() + $6::pg_catalog.interval, 'sidecar', pg_catalog.clock_timestamp()
-		FROM courier.subscription WHERE subscription_name = $1
-		ON CONFLICT (subscription_id) DO UPDATE SET state = excluded.state, last_error = excluded.last_error,
-		last_error_sqlstate = excluded.last_error_sqlstate, last_error_hint = excluded.last_error_hint,
-		next_retry_at = excluded.next_retry_at, shipper = excluded.shipper, updated_at = excluded.updated_at`,
-		l.name, state, err.Error(), ship.SQLState(err), ship.Hint(err),
-		strconv.FormatInt(pause.Milliseconds(), 10)+" milliseconds")
-	if reportErr != nil {
-		l.log.Debug("write down the error", "error", reportErr.Error())
 	}
 }

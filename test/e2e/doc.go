@@ -1,0 +1,13 @@
+// Package e2e tests the whole of pg_courier: two real clusters, the extension
+// that is installed in PG_CONFIG's server, and real sidecar processes, which are
+// killed, doubled and cut off. Every test ends with a comparison of whole tables
+// on both sides.
+//
+// Environment:
+//
+//	COURIER_BIN           the sidecar; otherwise bin/courier of this tree
+//	COURIER_TEST_SECONDS  how long each test under load runs
+//	COURIER_SEED          seed of the random tests; each prints the one it used
+//
+// The tests run one after the other: each of them loads the machine.
+package e2e
