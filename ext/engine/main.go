@@ -67,7 +67,7 @@ func shipNow(ctx context.Context, s *spi, subscription *C.char) (int64, error) {
 		names = []string{C.GoString(subscription)}
 	} else {
 		var err error
-		if names, err = ship.Enabled(ctx, s); err != nil {
+		if names, err = ship.Enabled(ctx, s, ""); err != nil {
 			return 0, err
 		}
 	}

@@ -10,12 +10,8 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/wire"
 )
 
-// Sizes of a batch and of what is read at once.
-const (
-	standardRows = 4000    // changes, unless the option batch_rows says other
-	pageChunks   = 128     // of 8 kB each
-	maxBytes     = 2 << 20 // of queued messages
-)
+// pageChunks is how many chunks, of 8 kB at most, are read at once.
+const pageChunks = 128
 
 // place is a transaction's place in the queue.
 type place struct {
@@ -99,7 +95,7 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 	s.changes = s.changes[:0]
 	c.decoder.Recycle()
 	p := &piece{rows: s.rowsLeft > 0, counts: make(counts)}
-	limit := s.sub.Options.batchRows(standardRows)
+	maxRows, maxBytes := s.sub.Options.batchLimits()
 	bytes := 0
 	relations := make(map[*change.Relation]bool)
 	var done place // last transaction that is whole in this piece
@@ -111,14 +107,14 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 		}
 		if c.current.xid != 0 && (chunk == nil || chunk.XID != c.current.xid) {
 			done, c.current = c.current, place{}
-			if c.stream != nil || p.changes >= limit || bytes >= maxBytes || len(p.places) == s.limit {
+			if c.stream != nil || p.changes >= maxRows || bytes >= maxBytes || len(p.places) == s.limit {
 				break
 			}
 		}
 		if chunk == nil {
 			break
 		}
-		if c.current.xid == chunk.XID && (p.changes >= limit || bytes >= maxBytes) {
+		if c.current.xid == chunk.XID && (p.changes >= maxRows || bytes >= maxBytes) {
 			if c.stream == nil {
 				c.stream, p.begins = p, true
 			}

@@ -32,6 +32,7 @@ type Subscription struct {
 type Options struct {
 	OnConflict string      `json:"on_conflict"`
 	BatchRows  json.Number `json:"batch_rows"`
+	BatchBytes json.Number `json:"batch_bytes"`
 }
 
 // Table is a table of a subscription.
@@ -53,19 +54,32 @@ func (o Options) Policy() render.Policy {
 	return render.ApplyRemote
 }
 
-// batchRows is how many changes a batch holds, or the default.
-func (o Options) batchRows(standard int) int {
-	n, err := strconv.Atoi(o.BatchRows.String())
+// Sizes of a batch where the options say nothing.
+const (
+	standardRows  = 5000    // changes
+	standardBytes = 2 << 20 // of queued messages
+)
+
+// batchLimits says at how many changes and bytes a batch ends.
+func (o Options) batchLimits() (rows, bytes int) {
+	return numberOr(o.BatchRows, standardRows), numberOr(o.BatchBytes, standardBytes)
+}
+
+func numberOr(number json.Number, standard int) int {
+	n, err := strconv.Atoi(number.String())
 	if err != nil || n < 1 {
 		return standard
 	}
 	return n
 }
 
-// Enabled lists the names of the enabled subscriptions, in order of their ids.
-func Enabled(ctx context.Context, s session.Session) ([]string, error) {
+// Enabled lists the names of the enabled subscriptions that the given kind of
+// shipper is to ship (driver option), in order of their ids. An empty kind is a
+// session, which ships what it is told to.
+func Enabled(ctx context.Context, s session.Session, kind string) ([]string, error) {
 	rows, err := s.Query(ctx, `SELECT subscription_name FROM courier.subscription
-		WHERE enabled ORDER BY subscription_id`)
+		WHERE enabled AND ($1 = '' OR coalesce(options ->> 'driver', 'auto') IN ('auto', $1))
+		ORDER BY subscription_id`, kind)
 	if err != nil {
 		return nil, fmt.Errorf("list the subscriptions: %w", err)
 	}

@@ -61,7 +61,7 @@ func (d *database) watch(ctx context.Context, connected func()) error {
 	}
 	defer s.Close(ctx)
 	for {
-		names, err := ship.Enabled(ctx, s)
+		names, err := ship.Enabled(ctx, s, "sidecar")
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,164 @@
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pg-courier/pg_courier/pkg/pgtest"
+)
+
+// clients is how pgbench is run.
+var clients = []string{"-c", "8", "-j", "2"}
+
+// A target under load only ever shows whole transactions, and at the end it
+// equals the source.
+func TestBenchConsistency(t *testing.T) {
+	r := startBench(t)
+	courier := r.startSidecar()
+	poller := r.startPoller(false)
+	r.startLoad(loadTime(t), false, clients...).wait()
+	r.wait()
+	poller.finish()
+	r.requireBenchEqual()
+	courier.stop()
+}
+
+// FAULTS: kill -9 of the sidecar at any step; of the shipping backend; here
+// also of the backend that applies on the target.
+func TestBenchKilledShippers(t *testing.T) {
+	r := startBench(t)
+	random := randomSource(randomSeed(t), 0)
+	courier := r.startSidecar()
+	r.wait() // the copy starts over when it is interrupted
+
+	poller := r.startPoller(false)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	terminated := make(chan int)
+	killer := randomSource(random.Uint64(), 1)
+	go func() {
+		n := 0
+		for wait(ctx, between(killer, 100*time.Millisecond, 900*time.Millisecond)) {
+			cluster := r.source
+			if killer.IntN(3) == 0 {
+				cluster = r.target
+			}
+			n += terminateShipper(ctx, cluster)
+		}
+		terminated <- n
+	}()
+
+	work := r.startLoad(loadTime(t), false, clients...)
+	kills := 0
+	for !work.ended() {
+		wait(ctx, between(random, 500*time.Millisecond, 1500*time.Millisecond))
+		courier.kill9()
+		courier = r.startSidecar()
+		kills++
+	}
+	cancel()
+	n := <-terminated
+	work.wait()
+	t.Logf("%d sidecars killed, %d backends terminated", kills, n)
+	require.Greater(t, kills, 3)
+	require.Positive(t, n)
+
+	r.wait()
+	poller.finish()
+	r.requireBenchEqual()
+	courier.stop()
+}
+
+// terminateShipper terminates one random backend that ships or applies, and
+// counts it. An error says that there was none to ask.
+func terminateShipper(ctx context.Context, cluster *pgtest.Cluster) int {
+	value, err := onlyValue(ctx, cluster, `SELECT coalesce((SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity
+		WHERE application_name = 'pg_courier' AND datname = current_database() AND pid <> pg_backend_pid()
+		ORDER BY random() LIMIT 1), 'none')`)
+	if err != nil || value != "true" {
+		return 0
+	}
+	return 1
+}
+
+// FAULTS: two sidecars: one ships, the other waits, and goes on when the first
+// is killed.
+func TestBenchTwoSidecars(t *testing.T) {
+	r := startBench(t)
+	sidecars := []*sidecar{r.startSidecar(), r.startSidecar()}
+	poller := r.startPoller(false)
+	work := r.startLoad(loadTime(t), false, clients...)
+
+	active, waiting := sidecars[0], sidecars[1]
+	eventually(t, "a sidecar to stand by", func() bool {
+		for i, s := range sidecars {
+			if strings.Contains(s.log.String(), "standing by") {
+				active, waiting = sidecars[1-i], s
+				return true
+			}
+		}
+		return false
+	})
+	wait(t.Context(), loadTime(t)/2)
+	require.NotContains(t, active.log.String(), "standing by", "both stand by")
+	require.NotContains(t, waiting.log.String(), "shipping goes on", "both ship")
+	require.False(t, work.ended(), "nothing was left to ship for the second one")
+	active.kill9()
+
+	work.wait()
+	r.wait()
+	poller.finish()
+	require.Contains(t, waiting.log.String(), "shipping goes on")
+	r.requireBenchEqual()
+	waiting.stop()
+}
+
+// FAULTS: target killed before, during, after COMMIT.
+func TestBenchTargetCrash(t *testing.T) {
+	r := startBench(t)
+	random := randomSource(randomSeed(t), 0)
+	courier := r.startSidecar()
+	r.wait()
+	poller := r.startPoller(true)
+	work := r.startLoad(loadTime(t), false, clients...)
+	restarts := 0
+	for wait(t.Context(), between(random, 500*time.Millisecond, 2500*time.Millisecond)) && !work.ended() {
+		require.NoError(t, r.target.Restart(t.Context(), pgtest.Immediate))
+		restarts++
+	}
+	work.wait()
+	t.Logf("%d restarts", restarts)
+	require.Positive(t, restarts)
+	r.wait()
+	poller.finish()
+	r.requireBenchEqual()
+	courier.stop()
+}
+
+// FAULTS: source crash (immediate stop). Half of the load rolls back or commits
+// without waiting for the flush, so a crash takes transactions with it, and the
+// ids they had are used again.
+func TestBenchSourceCrash(t *testing.T) {
+	r := startBench(t)
+	random := randomSource(randomSeed(t), 0)
+	courier := r.startSidecar()
+	r.wait()
+	poller := r.startPoller(false)
+	work := r.startLoad(loadTime(t), true, append(clients, "-f", "testdata/tpcb_mixed.sql", "-b", "tpcb-like")...)
+	restarts := 0
+	for wait(t.Context(), between(random, 500*time.Millisecond, 2500*time.Millisecond)) && !work.ended() {
+		require.NoError(t, r.source.Restart(t.Context(), pgtest.Immediate))
+		restarts++
+	}
+	work.wait()
+	t.Logf("%d restarts, %d runs of pgbench", restarts, work.runs.Load())
+	require.Positive(t, restarts)
+	r.wait()
+	poller.finish()
+	r.requireBenchEqual()
+	courier.stop()
+}
