@@ -51,16 +51,20 @@ func startBench(t *testing.T, opts ...pgtest.Option) *replica {
 // pgbench runs pgbench to its end.
 func (r *replica) pgbench(cluster *pgtest.Cluster, args ...string) {
 	r.t.Helper()
-	out, err := pgbenchCommand(context.Background(), r.t, cluster, args...).CombinedOutput()
+	out, err := pgbenchCommand(context.Background(), pgbenchProgram(r.t), cluster, args...).CombinedOutput()
 	require.NoError(r.t, err, "pgbench %v:\n%s", args, out)
 }
 
-func pgbenchCommand(ctx context.Context, t *testing.T, cluster *pgtest.Cluster, args ...string) *exec.Cmd {
+func pgbenchProgram(t *testing.T) string {
 	t.Helper()
 	inst, err := pgtest.FindInstallation()
 	require.NoError(t, err)
+	return inst.Program("pgbench")
+}
+
+func pgbenchCommand(ctx context.Context, program string, cluster *pgtest.Cluster, args ...string) *exec.Cmd {
 	args = append(args, "-h", "127.0.0.1", "-p", fmt.Sprint(cluster.Port), "-U", pgtest.Superuser, appDatabase)
-	cmd := exec.CommandContext(ctx, inst.Program("pgbench"), args...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = withoutPG()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
@@ -83,12 +87,12 @@ func (r *replica) startLoad(duration time.Duration, restarts bool, args ...strin
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{r: r, cancel: cancel, done: make(chan struct{}), expected: restarts}
-	end := time.Now().Add(duration)
+	program, end := pgbenchProgram(r.t), time.Now().Add(duration)
 	go func() {
 		defer close(l.done)
 		for {
 			seconds := max(1, int(time.Until(end).Round(time.Second)/time.Second))
-			cmd := pgbenchCommand(ctx, r.t, r.source, append([]string{"-n", "-T", strconv.Itoa(seconds)}, args...)...)
+			cmd := pgbenchCommand(ctx, program, r.source, append([]string{"-n", "-T", strconv.Itoa(seconds)}, args...)...)
 			out, err := cmd.CombinedOutput()
 			l.runs.Add(1)
 			l.err = nil

@@ -112,4 +112,3 @@ func wait(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
-
