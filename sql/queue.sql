@@ -123,8 +123,10 @@ RETURNS TABLE (
     data pg_catalog.bytea)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
--- The one good plan is a merge of the three (k, xid, seq) indexes; the
--- segments have no statistics from which the planner could know it.
+-- The one good plan is a merge of the three (k, xid, seq) indexes. The
+-- segments have no statistics from which the planner could know it, and it
+-- merges only what has an order of its own: hence the ORDER BY and LIMIT of
+-- each arm.
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_sort = off
@@ -139,20 +141,23 @@ DECLARE
 BEGIN
     RETURN QUERY
     SELECT q.k, q.xid, q.seq, q.origin, q.clock, q.changes, q.data
-    FROM (SELECT * FROM courier.queue_0 AS q0
-          WHERE (q0.k, q0.xid, q0.seq) > (after_k, after_xid, after_seq)
-            AND (q0.xid >= since OR q0.xid = ANY (waiting))
-            AND pg_visible_in_snapshot(q0.xid, s)
+    FROM ((SELECT * FROM courier.queue_0 AS q0
+           WHERE (q0.k, q0.xid, q0.seq) > (after_k, after_xid, after_seq)
+             AND (q0.xid >= since OR q0.xid = ANY (waiting))
+             AND pg_visible_in_snapshot(q0.xid, s)
+           ORDER BY k, xid, seq LIMIT max_chunks)
           UNION ALL
-          SELECT * FROM courier.queue_1 AS q1
-          WHERE (q1.k, q1.xid, q1.seq) > (after_k, after_xid, after_seq)
-            AND (q1.xid >= since OR q1.xid = ANY (waiting))
-            AND pg_visible_in_snapshot(q1.xid, s)
+          (SELECT * FROM courier.queue_1 AS q1
+           WHERE (q1.k, q1.xid, q1.seq) > (after_k, after_xid, after_seq)
+             AND (q1.xid >= since OR q1.xid = ANY (waiting))
+             AND pg_visible_in_snapshot(q1.xid, s)
+           ORDER BY k, xid, seq LIMIT max_chunks)
           UNION ALL
-          SELECT * FROM courier.queue_2 AS q2
-          WHERE (q2.k, q2.xid, q2.seq) > (after_k, after_xid, after_seq)
-            AND (q2.xid >= since OR q2.xid = ANY (waiting))
-            AND pg_visible_in_snapshot(q2.xid, s)) AS q
+          (SELECT * FROM courier.queue_2 AS q2
+           WHERE (q2.k, q2.xid, q2.seq) > (after_k, after_xid, after_seq)
+             AND (q2.xid >= since OR q2.xid = ANY (waiting))
+             AND pg_visible_in_snapshot(q2.xid, s)
+           ORDER BY k, xid, seq LIMIT max_chunks)) AS q
     ORDER BY q.k, q.xid, q.seq
     LIMIT max_chunks;
 END

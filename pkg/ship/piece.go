@@ -10,8 +10,13 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/wire"
 )
 
-// pageChunks is how many chunks, of 8 kB at most, are read at once.
-const pageChunks = 128
+// What is read at once: chunks have 8 kB at most, those of short transactions
+// much less.
+const (
+	pageBytes  = 1 << 20
+	fewChunks  = 128
+	manyChunks = 4096
+)
 
 // place is a transaction's place in the queue.
 type place struct {
@@ -57,6 +62,7 @@ type cutter struct {
 	held      []queue.Chunk // read, not yet decoded
 	exhausted bool
 	finished  bool
+	page      int // chunks of the next page
 	current   place // transaction under way, xid 0 between transactions
 
 	// The unit's first piece while its target transaction is open.
@@ -65,18 +71,23 @@ type cutter struct {
 
 func (s *Shipper) newCutter(ctx context.Context, interval *queue.Interval) *cutter {
 	l := lookup{s.catalog, ctx}
-	return &cutter{shipper: s, lookup: l, interval: interval, decoder: wire.NewDecoder(l)}
+	return &cutter{shipper: s, lookup: l, interval: interval, decoder: wire.NewDecoder(l), page: fewChunks}
 }
 
 // peek returns the next chunk, or nil at the interval's end.
 func (c *cutter) peek(ctx context.Context) (*queue.Chunk, error) {
 	if len(c.held) == 0 && !c.exhausted {
-		chunks, err := c.interval.Read(ctx, c.shipper.session, pageChunks)
+		chunks, err := c.interval.Read(ctx, c.shipper.session, c.page)
 		if err != nil {
 			return nil, err
 		}
 		c.held = chunks
-		c.exhausted = len(chunks) < pageChunks
+		c.exhausted = len(chunks) < c.page
+		bytes := 1
+		for i := range chunks {
+			bytes += len(chunks[i].Data)
+		}
+		c.page = min(max(len(chunks)*pageBytes/bytes, fewChunks), manyChunks)
 	}
 	if len(c.held) == 0 {
 		return nil, nil

@@ -45,10 +45,10 @@ func TestSourceCrashReusesTransactionIDs(t *testing.T) {
 	r.subscribe("{default}", false)
 	r.ship()
 
-	r.shipAndCrash(`INSERT INTO item VALUES (1, 'flushed');
-		BEGIN; INSERT INTO item VALUES (2, 'rolled back'); ROLLBACK;
-		BEGIN; INSERT INTO item VALUES (3, 'rolled back'); ROLLBACK;
-		BEGIN; INSERT INTO item VALUES (4, 'rolled back'); ROLLBACK`)
+	r.shipAndCrash("INSERT INTO item VALUES (1, 'flushed')",
+		"BEGIN; INSERT INTO item VALUES (2, 'rolled back'); ROLLBACK",
+		"BEGIN; INSERT INTO item VALUES (3, 'rolled back'); ROLLBACK",
+		"BEGIN; INSERT INTO item VALUES (4, 'rolled back'); ROLLBACK")
 	for _, name := range []string{"a", "b", "c"} {
 		r.onSource("INSERT INTO item VALUES (ascii($1), $1)", name)
 	}
@@ -57,17 +57,15 @@ func TestSourceCrashReusesTransactionIDs(t *testing.T) {
 	require.Equal(t, "4", r.targetValue("SELECT count(*) FROM item"))
 }
 
-// shipAndCrash runs statements on the source, ships what they did, and crashes
+// shipAndCrash runs statements, each string a transaction, on the source, ships what they did, and crashes
 // the source before the shipping transaction has ended.
-func (r *replica) shipAndCrash(sql string) {
+func (r *replica) shipAndCrash(statements ...string) {
 	r.t.Helper()
 	ctx := context.Background()
 	conn := r.source.Connect(r.t, appDatabase)
-	_, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
-	require.NoError(r.t, err)
-	_, err = conn.Exec(ctx, "BEGIN")
-	require.NoError(r.t, err)
-	_, err = conn.Exec(ctx, "SELECT courier.ship($1)", subscription)
-	require.NoError(r.t, err)
+	for _, sql := range append(statements, "BEGIN", "SELECT courier.ship('"+subscription+"')") {
+		_, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
+		require.NoError(r.t, err)
+	}
 	require.NoError(r.t, r.source.Restart(ctx, pgtest.Immediate))
 }

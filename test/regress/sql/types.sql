@@ -35,7 +35,7 @@ select probe.define('int4', 'int4', '-2147483648', '0', '2147483647');
 select probe.define('int8', 'int8', '-9223372036854775808', '0', '9223372036854775807');
 select probe.define('float4', 'float4', '0', 'NaN', 'Infinity', '-Infinity', '-0', '1e-45', '1.1754942e-38', '3.4028235e38', '0.1', '16777217', '1.1');
 select probe.define('float8', 'float8', '0', 'NaN', 'Infinity', '-Infinity', '-0', '5e-324', '2.225073858507201e-308', '1.7976931348623157e308', '0.1', '0.30000000000000004', '9007199254740993', '1e21');
-select probe.define('numeric', 'numeric', '0', '0.000', 'NaN', 'Infinity', '-Infinity', '-1.50', '1e-1000', repeat('9', 1000), '-' || repeat('12345', 200) || '.' || repeat('67890', 200), '1e131000');
+select probe.define('numeric', 'numeric', '0', 'NaN', '0.000', 'Infinity', '-Infinity', '-1.50', '1e-1000', repeat('9', 1000), '-' || repeat('12345', 200) || '.' || repeat('67890', 200), '1e131000');
 select probe.define('numeric(12,4)', 'numeric(12,4)', '12345678.9', '-0.0001', 'NaN', '0');
 select probe.define('money', 'money', '1234567.89', '-0.01', '0', '92233720368547758.07', '-92233720368547758.08');
 select probe.define('text', 'text', 'plain', '', ' ', 'NULL', 'null', '\N', '\', '\\', '''', '"', '{}', '{a,"b"}', '(1,2)', ',', ';', 'a''b"c\d', E'tab\tnewline\nreturn\r\n\f\b\v', '$$ $courier$ :x %s --/*', 'a' || repeat(' ', 5));
@@ -62,7 +62,7 @@ select probe.define('interval day', 'interval day to hour', '+3 days +4:00', '-3
 select probe.define('json', 'json', '{"b":1, "a" :  [1.50, "x\u00e9\\\"", null], "b":2}', 'null', '""', E'[\n 1e400 ]', '"\\u0000"');
 select probe.define('jsonb', 'jsonb', '{"b":1, "a" :  [1.50, "x\u00e9\\\"", null], "b":2}', 'null', '""', '[1e400, -0.0, 1.000]', '{"": {"''": "{}"}}');
 select probe.define('jsonpath', 'jsonpath', '$.a[*] ? (@.b == "x\"y''z")', 'strict $."k e\\y".size()', '$');
-select probe.define('xml', case when (select bool_or(setting ~ '--with-libxml') from pg_config where name = 'CONFIGURE') then 'xml' else 'text' end,
+select probe.define('xml', case when (select bool_or(setting ~ '--with-libxml') from pg_config where name = 'CONFIGURE') then 'xml' else 'refcursor' end,
     '<a b="c''d">&amp;<!-- x --></a>', 'text only <b/> and <c/>', '', '<?xml version="1.0" encoding="utf-8"?><ä>€</ä>', '<!DOCTYPE a SYSTEM "a.dtd"><a/>');
 select probe.define('uuid', 'uuid', '00000000-0000-0000-0000-000000000000', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'ffffffff-ffff-ffff-ffff-ffffffffffff');
 select probe.define('inet', 'inet', '192.168.0.1', '10.1.2.3/8', '::1', '2001:db8::1/64', '0.0.0.0/0', '::ffff:1.2.3.4');
@@ -90,11 +90,11 @@ select probe.define('oid', 'oid', '0', '4294967295');
 select probe.define('int2vector', 'int2vector', '1 -2 3', '', '32767');
 select probe.define('oidvector', 'oidvector', '1 2 4294967295', '');
 select probe.define('refcursor', 'refcursor', 'c', '', '"c''');
-select probe.define('regclass', 'regclass', 'pg_class', 'kind."Odd name"', '-', '4294967295', 'probe.type');
-select probe.define('regproc', 'regproc', 'kind."Odd function"', 'pg_catalog.md5', '-');
-select probe.define('regprocedure', 'regprocedure', 'kind."Odd function"(int, kind.mood)', 'md5(text)', '-');
+select probe.define('regclass', 'regclass', 'pg_class', 'kind."Odd name"', 'probe.type');
+select probe.define('regproc', 'regproc', 'kind."Odd function"', 'pg_catalog.byteaeq', '-');
+select probe.define('regprocedure', 'regprocedure', 'kind."Odd function"(int, kind.mood)', 'pg_catalog.length(pg_catalog.bpchar)', '-');
 select probe.define('regoper', 'regoper', 'pg_catalog.||/', '0');
-select probe.define('regoperator', 'regoperator', '+(int4,int4)', '!!(none,tsquery)', '0');
+select probe.define('regoperator', 'regoperator', 'pg_catalog.+(integer,integer)', 'pg_catalog.!!(none,tsquery)', '0');
 select probe.define('regtype', 'regtype', 'kind.mood', 'kind."Odd name"', 'text', 'int4', 'timestamptz[]', '-');
 select probe.define('regrole', 'regrole', 'pg_monitor', '-');
 select probe.define('regnamespace', 'regnamespace', 'kind', 'pg_catalog', '-');
@@ -151,28 +151,29 @@ declare
     d record;
 begin
     for d in select name, type from probe.type loop
-        execute format('create table t.%I (id int primary key, v %s)', d.name, d.type);
+        execute format('create table t.%I (id int constraint %I primary key, v %s)', d.name, d.name || ' key', d.type);
         begin
             execute format('create table k.%I (v %s primary key, n int)', d.name, d.type);
-        exception when undefined_object then null;
+            -- some only show now that they have no order
+            execute format('insert into k.%I select v::%s, n from probe.sample where name = %L and length(v) < 1500 on conflict do nothing',
+                           d.name, d.type, d.name);
+            execute format('truncate k.%I', d.name);
+        exception when undefined_object or undefined_function then null;
         end;
     end loop;
 end
 $$;
--- from here on as it reads under any search_path
-update probe.type set type = (select case when a.atttypid < 16384 then format_type(a.atttypid, a.atttypmod) else probe.type.type end
-    from pg_attribute a where a.attrelid = format('t.%I', name)::regclass and a.attname = 'v');
-
--- rows and their bytes, by text and by the type's send function, under pinned settings
+-- rows and their bytes, by output function and by send function, under pinned settings
 create function probe.digest(kind text) returns table (name text, row_count bigint, texts text, bytes text)
 language plpgsql
 set search_path = pg_catalog set datestyle = iso set intervalstyle = postgres set timezone = utc
 set extra_float_digits = 3 set bytea_output = hex set lc_monetary = 'C' set standard_conforming_strings = on
-set transform_null_equals = off set quote_all_identifiers = off as $$
+set transform_null_equals = off set quote_all_identifiers = off set client_encoding = utf8 as $$
 declare
     d record;
 begin
-    for d in select c.relname, p.proname, pn.nspname, a.attname
+    for d in select c.relname, p.proname, pn.nspname, a.attname,
+               case when st.typtype = 'p' then '' else '::' || st.oid::regtype end as argument
         from pg_class c
         join pg_namespace n on n.oid = c.relnamespace and n.nspname = kind
         join pg_attribute a on a.attrelid = c.oid and a.attname in ('id', 'n')
@@ -180,12 +181,13 @@ begin
         join pg_type t on t.oid = v.atttypid
         join pg_proc p on p.oid = t.typsend
         join pg_namespace pn on pn.oid = p.pronamespace
+        join pg_type st on st.oid = p.proargtypes[0]
         where c.relkind = 'r'
     loop
         name := d.relname;
-        execute format('select count(*), md5(string_agg(%1$I || coalesce(v::text, ''-''), ''|'' order by %1$I)), '
-                       'md5(string_agg(coalesce(%2$I.%3$I(v), ''''), '''' order by %1$I)) from %4$I.%5$I',
-                       d.attname, d.nspname, d.proname, kind, name) into row_count, texts, bytes;
+        execute format('select count(*), md5(string_agg(%1$I || case when v is null then ''-'' else format(''%%s'', v) end, ''|'' order by %1$I)), '
+                       'md5(string_agg(coalesce(%2$I.%3$I(v%6$s), ''''), '''' order by %1$I)) from %4$I.%5$I',
+                       d.attname, d.nspname, d.proname, kind, name, d.argument) into row_count, texts, bytes;
         return next;
     end loop;
 end
@@ -204,6 +206,12 @@ create function shadow.format_type(oid, int) returns text language sql as $$ sel
 create function shadow.current_setting(text) returns text language sql as $$ select 'shadow' $$;
 create function shadow.equal(int, int) returns bool language sql as 'select false';
 create operator shadow.= (function = shadow.equal, leftarg = int, rightarg = int);
+
+-- the types as they read under that search_path
+set search_path = shadow, pg_catalog;
+update probe.type set type = pg_catalog.format_type(a.atttypid, a.atttypmod)
+from pg_catalog.pg_attribute a where a.attrelid operator(pg_catalog.=) pg_catalog.format('t.%I', name)::regclass and a.attname = 'v';
+reset search_path;
 
 \c postgres
 set client_min_messages = warning;
@@ -235,57 +243,69 @@ select courier.create_node('eu', :'node');
 
 -- does the target hold the same bytes? only what differs is shown
 create table probe.verdict (step int generated always as identity, phase text, name text, same bool);
-create function probe.compare(phase text) returns table (name text, row_count bigint, remote_count bigint, texts bool, bytes bool)
+create function probe.compare(phase text)
+returns table (name text, row_count bigint, remote_count bigint, same_text bool, same_bytes bool)
 language plpgsql
 set search_path = pg_catalog as $$
+declare
+    kind text := case when phase like 'key%' then 'k' else 't' end;
+    d record;
 begin
-    return query execute format($q$
-        with d as (
-            select coalesce(l.name, r.name) as name, l.row_count, r.row_count as remote_count,
-                   l.texts is not distinct from r.texts as texts, l.bytes is not distinct from r.bytes as bytes
-            from probe.digest(%1$L) l
-            full join public.dblink('courier_eu', 'select * from probe.digest(%1$L)')
-                as r (name text, row_count bigint, texts text, bytes text) on r.name = l.name
-        ), v as (
-            insert into probe.verdict (phase, name, same)
-            select %2$L, d.name, coalesce(d.row_count = d.remote_count, false) and d.texts and d.bytes and d.row_count > 0 from d
-            returning verdict.name, same
-        )
-        select d.* from d join v on v.name = d.name and not v.same order by 1
-    $q$, case when phase like 'key%%' then 'k' else 't' end, phase);
+    for d in
+        select coalesce(l.name, r.name) as name, l.row_count, r.row_count as remote_count,
+               l.texts is not distinct from r.texts as same_text, l.bytes is not distinct from r.bytes as same_bytes
+        from probe.digest(kind) l
+        full join public.dblink('courier_eu', format('select * from probe.digest(%L)', kind))
+            as r (name text, row_count bigint, texts text, bytes text) on r.name = l.name
+        order by 1
+    loop
+        name := d.name; row_count := d.row_count; remote_count := d.remote_count;
+        same_text := d.same_text; same_bytes := d.same_bytes;
+        insert into probe.verdict (phase, name, same) values (compare.phase, d.name,
+            d.row_count > 0 and d.remote_count is not distinct from d.row_count and d.same_text and d.same_bytes);
+        if not (select v.same from probe.verdict v order by v.step desc limit 1) then
+            return next;
+        end if;
+    end loop;
 end
 $$;
 
--- the phases, each as many rows at once or one by one; run with any settings
-create procedure probe.each(statement pg_catalog.text, form pg_catalog.text, kind pg_catalog.text default 't') language plpgsql as $$
+-- Runs a statement for every table of a schema: "many" for all samples in one
+-- transaction and one batch, "single" with a batch for each sample.  In it stand
+-- %1$s for the table, %2$s for the type, %3$L for its name, %4$s for a condition on the
+-- samples s, %5$I for the table's key.
+create procedure probe.each(kind pg_catalog.text, form pg_catalog.text, statement pg_catalog.text)
+language plpgsql as $$
 declare
     d record;
-    samples int8range := '[0,0]';
 begin
-    loop
-        for d in select p.name, p.type from probe.type p where pg_catalog.to_regclass(pg_catalog.format('%I.%I', kind, p.name)) is not null loop
+    for i in 1 .. case form when 'many' then 1 else (select pg_catalog.max(n) from probe.sample) end loop
+        for d in
+            select p.name, p.type from probe.type p
+            where pg_catalog.to_regclass(pg_catalog.format('%I.%I', kind, p.name)) is not null
+              and (select pg_catalog.max(s.n) from probe.sample s where s.name operator(pg_catalog.=) p.name) >= i
+        loop
             execute pg_catalog.format(statement, pg_catalog.format('%I.%I', kind, d.name), d.type, d.name,
-                case form when 'many' then 's.n > 0'::pg_catalog.text else 's.n between '::pg_catalog.text || pg_catalog.lower(samples) || ' and ' || pg_catalog.lower(samples) end);
+                case form when 'many' then 'true' else pg_catalog.format('s.n between %s and %s', i, i) end,
+                d.name || ' key');
         end loop;
         commit;
-        exit when form in ('many', 'whole') or pg_catalog.lower(samples) > 30;
-        perform courier.ship('s');
-        samples := pg_catalog.int8range(pg_catalog.lower(samples) + 1, null);
+        if exists (select from courier.subscription) then
+            perform courier.ship('s');
+        end if;
     end loop;
-    perform courier.ship('s');
 end
 $$;
--- %1$s table, %2$s type, %3$L name, %4$s which samples s
-\set rows 'from probe.sample s where s.name operator(pg_catalog.=) %3$L::pg_catalog.text and %4$s'
-\set insert 'insert into %1$s select s.n, s.v::%2$s ' :rows
-\set update 'update %1$s t set v = (select s.v::%2$s from probe.sample s where s.name operator(pg_catalog.=) %3$L::pg_catalog.text and s.n > t.id order by s.n limit 1) from (select s.n ' :rows ') s where s.n operator(pg_catalog.=) t.id'
-\set key_insert 'insert into %1$s select s.v::%2$s, s.n ' :rows ' and pg_catalog.length(s.v) < 1000 on conflict do nothing'
-\set key_update 'update %1$s k set n = k.n + 1000 from (select s.n ' :rows ') s where s.n operator(pg_catalog.=) k.n'
-\set key_change 'with gone as (delete from %1$s k where k.n operator(pg_catalog.=) (select pg_catalog.min(n) from %1$s) returning k.v) select 1'
-\set key_move 'update %1$s k set v = (select s.v::%2$s ' :rows ' and s.n operator(pg_catalog.=) 1) where k.n operator(pg_catalog.=) (select pg_catalog.max(n) from %1$s)'
-\set key_delete 'delete from %1$s k using (select s.n ' :rows ' and s.n between 2 and 3) s where k.n operator(pg_catalog.=) s.n + 1000'
-\set whole_update 'update %1$s t set id = t.id + 1000, v = (select s.v::%2$s from probe.sample s where s.name operator(pg_catalog.=) %3$L::pg_catalog.text and s.n > t.id order by s.n limit 1)'
-\set whole_delete 'delete from %1$s t where t.id in (1001, 1003, 1005) or t.v is null'
+\set of_type 's.name operator(pg_catalog.=) %3$L::pg_catalog.text and %4$s'
+\set next '(select x.v::%2$s from probe.sample x where x.name operator(pg_catalog.=) %3$L::pg_catalog.text and x.n > t.id order by x.n limit 1)'
+\set insert 'insert into %1$s select s.n, s.v::%2$s from probe.sample s where ' :of_type
+\set update 'update %1$s t set v = ' :next ' from probe.sample s where s.n operator(pg_catalog.=) t.id and ' :of_type
+\set key_insert 'insert into %1$s select s.v::%2$s, s.n from probe.sample s where pg_catalog.length(s.v) < 1500 and ' :of_type ' on conflict do nothing'
+\set key_update 'update %1$s k set n = k.n + 1000 from probe.sample s where s.n operator(pg_catalog.=) k.n and ' :of_type
+\set key_move 'delete from %1$s k where k.n < 1002; update %1$s k set v = (select s.v::%2$s from probe.sample s where s.n < 2 and ' :of_type ') where k.n operator(pg_catalog.=) (select pg_catalog.max(n) from %1$s)'
+\set key_delete 'delete from %1$s k using probe.sample s where k.n > 1002 and k.n operator(pg_catalog.=) s.n + 1000 and ' :of_type
+\set whole_update 'update %1$s t set id = t.id + 1000, v = ' :next
+\set whole_delete 'delete from %1$s t where t.id < 1002 or t.id > 1002 and t.v is null'
 
 -- the odd session
 set datestyle = 'German, DMY';
@@ -296,7 +316,6 @@ set bytea_output = escape;
 set standard_conforming_strings = off;
 set escape_string_warning = off;
 set backslash_quote = off;
-set array_nulls = off;
 set transform_null_equals = on;
 set quote_all_identifiers = on;
 set client_encoding = latin1;
@@ -304,7 +323,62 @@ select coalesce(min(collcollate) filter (where collcollate !~ '^(C|POSIX|en)' an
 from pg_collation where collprovider = 'c' \gset
 set lc_monetary = :'locale';
 set search_path = shadow, pg_catalog;
-set array_nulls = on;
 
 -- rows from before: the copy
-call probe.each(:'insert', 'whole');
+call probe.each('t', 'many', :'insert');
+select courier.replication_set_add_all_tables('default', '{t,k}') > 0 as added;
+select courier.create_subscription('s', 'eu') is not null as created;
+select courier.ship('s') > 0 as shipped;
+select * from probe.compare('copy');
+
+-- a table with an ordinary key
+call probe.each('t', 'many', 'delete from %1$s');
+call probe.each('t', 'single', :'insert');
+select * from probe.compare('insert 1');
+call probe.each('t', 'single', :'update');
+select * from probe.compare('update 1');
+call probe.each('t', 'many', 'delete from %1$s');
+call probe.each('t', 'many', :'insert');
+select * from probe.compare('insert n');
+call probe.each('t', 'many', :'update');
+select * from probe.compare('update n');
+
+-- the type as key
+call probe.each('k', 'single', :'key_insert');
+select * from probe.compare('key insert 1');
+call probe.each('k', 'single', :'key_update');
+select * from probe.compare('key update 1');
+call probe.each('k', 'many', :'key_move');
+select * from probe.compare('key move');
+call probe.each('k', 'single', :'key_delete');
+select * from probe.compare('key delete 1');
+call probe.each('k', 'many', 'delete from %1$s');
+call probe.each('k', 'many', :'key_insert');
+select * from probe.compare('key insert n');
+call probe.each('k', 'many', :'key_update');
+select * from probe.compare('key update n');
+call probe.each('k', 'many', :'key_delete');
+select * from probe.compare('key delete n');
+
+-- no key on the source: a row is found by all its columns
+call probe.each('t', 'many', 'delete from %1$s');
+call probe.each('t', 'many', :'insert');
+call probe.each('t', 'many', 'alter table %1$s drop constraint %5$I, replica identity full');
+call probe.each('t', 'many', :'whole_update');
+select * from probe.compare('whole update');
+call probe.each('t', 'many', :'whole_delete');
+select * from probe.compare('whole delete');
+
+-- the verdict
+reset all;
+select name, count(*) filter (where same and phase not like 'key%') as same, count(*) filter (where same and phase like 'key%') as same_as_key,
+       string_agg(phase, ', ' order by step) filter (where not same) as differs
+from probe.verdict group by name order by name collate "C";
+
+set client_min_messages = warning;
+select courier.drop_subscription('s');
+select courier.drop_node('eu');
+drop extension pg_courier;
+drop schema t, k, shadow, probe, kind cascade;
+drop extension hstore;
+drop database regress_courier_types;
