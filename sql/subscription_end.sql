@@ -1,0 +1,83 @@
+-- The end of a subscription: what it leaves behind on the target.
+
+-- What removes a subscription's bookkeeping from its target, as one statement
+-- that does no harm when there is none.
+create function courier.clean_target_command(progress_key uuid) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $f$
+    select format($c$
+do $courier$
+declare
+    bookkeeping name;
+begin
+    foreach bookkeeping in array '{event,copied,progress}'::name[] loop
+        if to_regclass(format('courier_target.%%I', bookkeeping)) is not null then
+            execute format('delete from courier_target.%%I where subscription = %%L', bookkeeping, %L);
+        end if;
+    end loop;
+    if to_regclass('courier_target.progress') is not null then
+        if not exists (select from courier_target.progress) then
+            drop schema courier_target cascade;
+        end if;
+    end if;
+end
+$courier$$c$, progress_key)
+$f$;
+revoke execute on function courier.clean_target_command(uuid) from public;
+comment on function courier.clean_target_command(uuid) is
+    'statement that removes the bookkeeping of a subscription from its target, and schema courier_target with the last one';
+
+-- The rest of drop_subscription, at commit. The capture triggers go last: to
+-- drop them takes locks that hold up everyone who uses the tables, which must
+-- not last as long as it may take to find out that a node does not answer.
+create function courier.end_subscription() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    dblink name := courier.dblink_schema();
+    connection text := 'courier_clean_' || pg_backend_pid();
+    connected boolean := false;
+    server name;
+    failed_message text;
+    failed_detail text;
+begin
+    begin
+        select n.server_name into server from courier.node n where n.node_name = old.node_name;
+        perform courier.open_connection(connection, server);
+        connected := true;
+        execute format('select %I.dblink_exec($1, $2)', dblink)
+            using connection, 'set statement_timeout = ''10s''; set client_min_messages = warning; '
+                           'set search_path = pg_catalog';
+        execute format('select %I.dblink_exec($1, $2)', dblink)
+            using connection, courier.clean_target_command(old.progress_key);
+        execute format('select %I.dblink_disconnect($1)', dblink) using connection;
+    exception when others then
+        get stacked diagnostics
+            failed_message = message_text,
+            failed_detail = pg_exception_detail;
+        if connected then
+            execute format('select %I.dblink_disconnect($1)', dblink) using connection;
+        end if;
+        raise warning using
+            message = format('subscription "%s" is dropped here, but node "%s" still has its bookkeeping: %s',
+                             old.subscription_name, old.node_name, failed_message),
+            detail = failed_detail,
+            hint = format('If it was ever reached, run there: '
+                          'DELETE FROM courier_target.event WHERE subscription = %1$L; '
+                          'DELETE FROM courier_target.copied WHERE subscription = %1$L; '
+                          'DELETE FROM courier_target.progress WHERE subscription = %1$L; '
+                          'and, if progress is empty then, DROP SCHEMA courier_target CASCADE;', old.progress_key);
+    end;
+    perform courier.sync_capture();
+    return null;
+end
+$$;
+revoke execute on function courier.end_subscription() from public;
+comment on function courier.end_subscription() is
+    'constraint trigger, at commit: removes the bookkeeping of a dropped subscription from its target, or warns; then the capture triggers';
+
+create constraint trigger subscription_end
+    after delete on courier.subscription deferrable initially deferred
+    for each row execute function courier.end_subscription();
