@@ -17,7 +17,7 @@ vpath %.c ../ext/pg
 # The server's headers come in as system headers: they are not written for
 # -Wextra.  fcinfo, hook and callback arguments are given, used or not.
 PG_CPPFLAGS = -isystem $(includedir_server) -I../ext/pg -I../ext/include \
-	-DCOURIER_VERSION='"$(VERSION)"'
+	-I$(libpq_srcdir) -DCOURIER_VERSION='"$(VERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Werror -MMD -MP
 
 # No bitcode: nothing here is worth inlining into a jitted expression.

@@ -78,8 +78,26 @@ $$;
 COMMENT ON FUNCTION courier.position() IS
     'The current snapshot, with the caller''s own transaction in progress: everything it sees was committed before the call.';
 
-CREATE FUNCTION courier.first_k(p pg_catalog.pg_snapshot, s pg_catalog.pg_snapshot)
-RETURNS pg_catalog.pg_lsn
+CREATE FUNCTION courier.flush_commit(xid pg_catalog.xid8)
+RETURNS pg_catalog.bool
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_flush_commit';
+REVOKE ALL ON FUNCTION courier.flush_commit(pg_catalog.xid8) FROM PUBLIC;
+COMMENT ON FUNCTION courier.flush_commit(pg_catalog.xid8) IS
+    'Returns true once the commit of a transaction that the caller sees is on disk.';
+
+CREATE FUNCTION courier.flush_wal()
+RETURNS pg_catalog.void
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_flush_wal';
+REVOKE ALL ON FUNCTION courier.flush_wal() FROM PUBLIC;
+COMMENT ON FUNCTION courier.flush_wal() IS
+    'Brings all WAL written so far to disk.';
+
+CREATE FUNCTION courier.look(
+    p pg_catalog.pg_snapshot, s pg_catalog.pg_snapshot,
+    OUT first_k pg_catalog.pg_lsn, OUT last_xid pg_catalog.xid8)
+RETURNS pg_catalog.record
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
@@ -91,24 +109,23 @@ DECLARE
     until CONSTANT xid8 := pg_snapshot_xmax(s);
     waiting CONSTANT xid8[] := ARRAY(SELECT pg_snapshot_xip(p));
 BEGIN
-    RETURN (
-        SELECT min(q.k)
-        FROM (SELECT xid, k FROM courier.queue_0 WHERE xid >= since AND xid < until
-              UNION ALL
-              SELECT xid, k FROM courier.queue_1 WHERE xid >= since AND xid < until
-              UNION ALL
-              SELECT xid, k FROM courier.queue_2 WHERE xid >= since AND xid < until
-              UNION ALL
-              SELECT xid, k FROM courier.queue_0 WHERE xid = ANY (waiting)
-              UNION ALL
-              SELECT xid, k FROM courier.queue_1 WHERE xid = ANY (waiting)
-              UNION ALL
-              SELECT xid, k FROM courier.queue_2 WHERE xid = ANY (waiting)) AS q
-        WHERE pg_visible_in_snapshot(q.xid, s));
+    SELECT min(q.k), max(q.xid) INTO first_k, last_xid
+    FROM (SELECT xid, k FROM courier.queue_0 WHERE xid >= since AND xid < until
+          UNION ALL
+          SELECT xid, k FROM courier.queue_1 WHERE xid >= since AND xid < until
+          UNION ALL
+          SELECT xid, k FROM courier.queue_2 WHERE xid >= since AND xid < until
+          UNION ALL
+          SELECT xid, k FROM courier.queue_0 WHERE xid = ANY (waiting)
+          UNION ALL
+          SELECT xid, k FROM courier.queue_1 WHERE xid = ANY (waiting)
+          UNION ALL
+          SELECT xid, k FROM courier.queue_2 WHERE xid = ANY (waiting)) AS q
+    WHERE pg_visible_in_snapshot(q.xid, s);
 END
 $$;
-COMMENT ON FUNCTION courier.first_k(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot) IS
-    'The lowest k of the interval (p, s], NULL if the interval is empty.';
+COMMENT ON FUNCTION courier.look(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot) IS
+    'The lowest k and the highest xid of the interval (p, s]; NULL if the interval is empty.';
 
 CREATE FUNCTION courier.read_queue(
     p pg_catalog.pg_snapshot,
@@ -140,7 +157,9 @@ DECLARE
     waiting CONSTANT xid8[] := ARRAY(SELECT pg_snapshot_xip(p));
 BEGIN
     RETURN QUERY
-    SELECT q.k, q.xid, q.seq, q.origin, q.clock, q.changes, q.data
+    -- what is shipped must be on disk here
+    SELECT CASE WHEN courier.flush_commit(q.xid) THEN q.k END,
+           q.xid, q.seq, q.origin, q.clock, q.changes, q.data
     FROM ((SELECT * FROM courier.queue_0 AS q0
            WHERE (q0.k, q0.xid, q0.seq) > (after_k, after_xid, after_seq)
              AND (q0.xid >= since OR q0.xid = ANY (waiting))

@@ -2,7 +2,8 @@
 
 -- Columns by which a row is found on the target: those of the replica identity
 -- index or of the primary key; of REPLICA IDENTITY FULL without a primary key,
--- every column. Null when there are none, and for REPLICA IDENTITY NOTHING.
+-- every column. A deferrable key does not count: rows may bear it twice for a
+-- while. Null when there are none, and for REPLICA IDENTITY NOTHING.
 create function courier.key_columns(relation regclass) returns name[]
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -12,6 +13,7 @@ as $$
         from pg_index i join pg_class c on c.oid = i.indrelid
         where c.oid = key_columns.relation
           and i.indisvalid
+          and i.indimmediate
           and case c.relreplident
                   when 'i' then i.indisreplident
                   when 'n' then false

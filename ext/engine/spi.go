@@ -125,9 +125,14 @@ func copyBytes(text C.CourierText) []byte {
 }
 
 // Pinned implements session.Session.
-func (s *spi) Pinned(_ context.Context, f func() error) error {
+func (s *spi) Pinned(ctx context.Context, tables []string, f func() error) error {
 	if s.interrupted {
 		return errInterrupted
+	}
+	if len(tables) > 0 {
+		if _, err := s.Query(ctx, session.LockTables(tables)); err != nil {
+			return fmt.Errorf("lock the tables against schema changes: %w", err)
+		}
 	}
 	var failure C.CourierFailure
 	if err := s.status(C.host_pin(s.host, &failure), &failure); err != nil {

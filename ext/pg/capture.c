@@ -7,6 +7,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "commands/trigger.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
@@ -88,6 +89,8 @@ courier_enqueue_event(PG_FUNCTION_ARGS)
 	char	   *channel;
 	text	   *payload;
 
+	PreventCommandIfReadOnly("courier.enqueue()");
+	PreventCommandDuringRecovery("courier.enqueue()");
 	if (PG_ARGISNULL(0) || VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -124,6 +127,8 @@ courier_enqueue_row(PG_FUNCTION_ARGS)
 	Datum	   *values;
 	bool	   *nulls;
 
+	PreventCommandIfReadOnly("courier.enqueue_upsert() or enqueue_delete()");
+	PreventCommandDuringRecovery("courier.enqueue_upsert() or enqueue_delete()");
 	rel = relation_open(relid, AccessShareLock);
 	desc = RelationGetDescr(rel);
 	if (argument_type != rel->rd_rel->reltype)

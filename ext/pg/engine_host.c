@@ -260,14 +260,16 @@ host_query(const char *sql, int32_t nargs, const CourierText *args,
 	MemoryContext old_context = CurrentMemoryContext;
 	ResourceOwner old_owner = CurrentResourceOwner;
 	volatile CourierStatus status = COURIER_OK;
+	volatile bool begun = false;
 	sigset_t	blocked;
 
 	memset(rows, 0, sizeof(CourierRows));
 	pthread_sigmask(SIG_SETMASK, &unblocked, &blocked);
 
-	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
+		BeginInternalSubTransaction(NULL);
+		begun = true;
 		CHECK_FOR_INTERRUPTS();
 		run_statement(sql, nargs, args, rows);
 		ReleaseCurrentSubTransaction();
@@ -278,7 +280,8 @@ host_query(const char *sql, int32_t nargs, const CourierText *args,
 	{
 		MemoryContextSwitchTo(old_context);
 		status = catch_error(failure);
-		RollbackAndReleaseCurrentSubTransaction();
+		if (begun)
+			RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old_context);
 		CurrentResourceOwner = old_owner;
 	}
@@ -299,8 +302,18 @@ host_release(CourierRows *rows)
 static CourierStatus
 host_pin(CourierFailure *failure)
 {
-	pinned = RegisterSnapshot(GetLatestSnapshot());
-	return COURIER_OK;
+	volatile CourierStatus status = COURIER_OK;
+
+	PG_TRY();
+	{
+		pinned = RegisterSnapshot(GetLatestSnapshot());
+	}
+	PG_CATCH();
+	{
+		status = catch_error(failure);
+	}
+	PG_END_TRY();
+	return status;
 }
 
 static void

@@ -112,6 +112,7 @@ use_engine_settings(void)
 	courier_set_guc("extra_float_digits", "1");
 	courier_set_guc("bytea_output", "hex");
 	courier_set_guc("lc_monetary", "C");
+	courier_set_guc("row_security", "off");
 	courier_set_guc("jit", "off");
 }
 
@@ -135,6 +136,8 @@ courier_ship(PG_FUNCTION_ARGS)
 	outcome = engine_ship(&courier_host, subscription);
 	courier_restore_signals(&mask);
 
+	if (outcome.status != COURIER_OK)
+		courier_close_connections();
 	if (outcome.status == COURIER_FAILED)
 		raise_failure(&outcome);
 	changes = outcome.changes;

@@ -335,7 +335,7 @@ is_unchanged_toast(CourierColumn *column, Datum value, Datum old_value)
 
 /*
  * A tuple of all columns.  With the old row given, an out-of-line value that
- * the update left alone is written as 'u'.
+ * the update left alone is written as 'u', unless the row is found by it.
  */
 static void
 put_tuple(CourierRelation *relation, Datum *values, bool *nulls,
@@ -350,6 +350,7 @@ put_tuple(CourierRelation *relation, Datum *values, bool *nulls,
 		if (nulls[at])
 			courier_put_byte(LOGICALREP_COLUMN_NULL);
 		else if (old_values != NULL && !old_nulls[at] &&
+				 (!column->key || relation->whole_row) &&
 				 is_unchanged_toast(column, values[at], old_values[at]))
 			courier_put_byte(LOGICALREP_COLUMN_UNCHANGED);
 		else

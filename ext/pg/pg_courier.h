@@ -59,6 +59,7 @@ typedef struct CourierRelation
 	Oid			published;		/* itself, or its partitioned root */
 	bool		valid;
 	uint32		shape;			/* courier.shape.id */
+	Oid			shapes;			/* OID of courier.shape then */
 	bool		shape_stored;	/* is that row committed? */
 	uint64		shape_listed;	/* transaction that will store it */
 	bool		has_key;
@@ -76,7 +77,10 @@ extern CourierRelation *courier_relation_lookup(Relation rel);
 extern CourierRelation *courier_relation_find(Oid relid);
 
 /* ---- shape.c: the catalog of row shapes ---- */
+extern Oid	courier_shapes_oid(void);
 extern bool courier_shape_find(Oid relid, bytea *definition, uint32 *id);
+extern bool courier_shape_find_mentioned(Oid relid, bytea *definition,
+										 uint32 *id);
 extern uint32 courier_shape_next_id(void);
 extern void courier_shape_mention(CourierRelation *relation);
 extern void courier_shape_store_mentioned(void);
@@ -99,6 +103,8 @@ extern void courier_put_int32_at(Size where, int32 value);
 /* Reads the buffer back, a message at a time, at PRE_COMMIT. */
 typedef struct CourierBufferReader CourierBufferReader;
 extern bool courier_buffer_is_empty(void);
+extern void courier_buffer_close(void);
+extern void courier_buffer_reset(void);
 extern CourierBufferReader *courier_buffer_read(void);
 extern bool courier_buffer_next_frame(CourierBufferReader *reader,
 									  Size *length);
@@ -117,7 +123,13 @@ extern void courier_write_truncate(CourierRelation *relation);
 extern void courier_write_event(const char *channel,
 								const char *payload, Size length);
 
+/* ---- transaction_end.c ---- */
+extern void courier_transaction_end_init(void);
+
 /* ---- queue_writer.c ---- */
 extern void courier_flush_to_queue(void);
+
+/* ---- remote.c ---- */
+extern void courier_close_connections(void);
 
 #endif							/* PG_COURIER_H */

@@ -30,6 +30,7 @@
 #define COLUMN_IS_KEY 1
 
 static HTAB *relations = NULL;
+static uint64 invalidations = 0;	/* counts callbacks */
 
 static void build_entry(CourierRelation *entry, Relation rel);
 
@@ -40,6 +41,7 @@ relcache_callback(Datum arg, Oid relid)
 	HASH_SEQ_STATUS scan;
 	CourierRelation *entry;
 
+	invalidations++;
 	hash_seq_init(&scan, relations);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 	{
@@ -132,7 +134,7 @@ key_columns(Relation rel)
 		return NULL;
 
 	key = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_IDENTITY_KEY);
-	if (key == NULL)
+	if (key == NULL && rel->rd_rel->relreplident == REPLICA_IDENTITY_FULL)
 		key = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_PRIMARY_KEY);
 	return key;
 }
@@ -308,45 +310,65 @@ build_definition(CourierRelation *entry, Relation rel)
 
 /*
  * Gives the entry the shape its definition has: the one it had before if
- * that still fits (an ANALYZE invalidates too), one from the catalog, or a
- * new one, which the transaction will store when it commits.
+ * that still fits (an ANALYZE invalidates too), one this transaction has
+ * brought up already (for another partition), one from the catalog, or a new
+ * one, which the transaction will store when it commits.
  */
 static void
-assign_shape(CourierRelation *entry, bytea *definition, bytea *previous)
+assign_shape(CourierRelation *entry, const CourierRelation *previous)
 {
-	if (previous != NULL &&
-		VARSIZE(previous) == VARSIZE(definition) &&
-		memcmp(VARDATA(previous), VARDATA(definition),
-			   VARSIZE(definition) - VARHDRSZ) == 0)
-		return;
+	bytea	   *definition = entry->definition;
 
-	entry->shape_listed = 0;
+	entry->shapes = courier_shapes_oid();
+	if (previous->definition != NULL &&
+		previous->shapes == entry->shapes &&
+		VARSIZE(previous->definition) == VARSIZE(definition) &&
+		memcmp(VARDATA(previous->definition), VARDATA(definition),
+			   VARSIZE(definition) - VARHDRSZ) == 0)
+	{
+		entry->shape = previous->shape;
+		entry->shape_stored = previous->shape_stored;
+		entry->shape_listed = previous->shape_listed;
+		return;
+	}
+
+	if (courier_shape_find_mentioned(entry->published, definition,
+									 &entry->shape))
+		return;
 	entry->shape_stored = courier_shape_find(entry->published, definition,
 											 &entry->shape);
 	if (!entry->shape_stored)
 		entry->shape = courier_shape_next_id();
 }
 
+/*
+ * Builds the entry anew.  It is assembled aside and installed at the end, so
+ * that an error on the way leaves the old one, which stays invalid; so does
+ * an invalidation that arrives meanwhile.
+ */
 static void
 build_entry(CourierRelation *entry, Relation rel)
 {
-	MemoryContext old_entry_context = entry->context;
-	bytea	   *previous = entry->definition;
+	CourierRelation fresh = {0};
+	MemoryContext old_context = entry->context;
+	uint64		before = invalidations;
 	bytea	   *definition;
 
-	/* On an error the entry stays invalid and is built again. */
-	entry->context = AllocSetContextCreate(CacheMemoryContext,
-										   "pg_courier relation",
-										   ALLOCSET_SMALL_SIZES);
-	entry->definition = NULL;
-	entry->published = published_relation(rel);
-	entry->valid = true;
-	fill_columns(entry, rel);
-	definition = build_definition(entry, rel);
-	assign_shape(entry, definition, previous);
-	entry->definition = (bytea *)
-		MemoryContextAlloc(entry->context, VARSIZE(definition));
-	memcpy(entry->definition, definition, VARSIZE(definition));
-	if (old_entry_context != NULL)
-		MemoryContextDelete(old_entry_context);
+	fresh.relid = entry->relid;
+	fresh.context = AllocSetContextCreate(CurrentMemoryContext,
+										  "pg_courier relation",
+										  ALLOCSET_SMALL_SIZES);
+	fresh.published = published_relation(rel);
+	fill_columns(&fresh, rel);
+	definition = build_definition(&fresh, rel);
+	fresh.definition = (bytea *)
+		MemoryContextAlloc(fresh.context, VARSIZE(definition));
+	memcpy(fresh.definition, definition, VARSIZE(definition));
+	assign_shape(&fresh, entry);
+	fresh.valid = invalidations == before;
+
+	MemoryContextSetParent(fresh.context, CacheMemoryContext);
+	*entry = fresh;
+	if (old_context != NULL)
+		MemoryContextDelete(old_context);
 }

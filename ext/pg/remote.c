@@ -171,6 +171,7 @@ fetch_result(SPIPlanPtr plan, Datum connection, MemoryContext context,
 			 RemoteOutcome *outcome)
 {
 	ResourceOwner owner = CurrentResourceOwner;
+	uint32		holdoff = InterruptHoldoffCount;
 	volatile bool more = true;
 
 	/* a local cancel must not be taken for a remote error */
@@ -201,7 +202,9 @@ fetch_result(SPIPlanPtr plan, Datum connection, MemoryContext context,
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	RESUME_INTERRUPTS();
+
+	/* not RESUME_INTERRUPTS(): an error has set the count to zero already */
+	InterruptHoldoffCount = holdoff;
 	return more;
 }
 
@@ -249,6 +252,26 @@ collect_results(Datum connection, MemoryContext context,
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+}
+
+/*
+ * Closes the engine's connections, which may be in the middle of a transaction
+ * on the node: called when the engine could not do it.
+ */
+void
+courier_close_connections(void)
+{
+	char	   *sql = psprintf("SELECT %s.dblink_disconnect(name)"
+							   " FROM pg_catalog.unnest(%s.dblink_get_connections()) AS name"
+							   " WHERE name LIKE 'pg\\_courier\\_%%'",
+							   quote_identifier(dblink_schema()),
+							   quote_identifier(dblink_schema()));
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not close the connections of the engine");
+	SPI_finish();
 }
 
 static Datum

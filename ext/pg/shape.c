@@ -62,6 +62,35 @@ courier_relation_oid(const char *name)
 	return relid;
 }
 
+/* Tells one installation of the extension from the next. */
+Oid
+courier_shapes_oid(void)
+{
+	return courier_relation_oid("shape");
+}
+
+/* Looks for a shape that this transaction is going to store. */
+bool
+courier_shape_find_mentioned(Oid relid, bytea *definition, uint32 *id)
+{
+	ListCell   *lc;
+
+	foreach(lc, mentioned)
+	{
+		MentionedShape *shape = lfirst(lc);
+
+		if (shape->published == relid &&
+			VARSIZE(shape->definition) == VARSIZE(definition) &&
+			memcmp(VARDATA(shape->definition), VARDATA(definition),
+				   VARSIZE(definition) - VARHDRSZ) == 0)
+		{
+			*id = shape->id;
+			return true;
+		}
+	}
+	return false;
+}
+
 /*
  * Looks for a committed shape of this definition.  The latest snapshot is
  * used, as a REPEATABLE READ transaction may be older than the shape.
@@ -135,24 +164,37 @@ courier_shape_mention(CourierRelation *relation)
 	relation->shape_listed = transaction_number;
 }
 
+/* Is the shape at this place of the list there before as well? */
+static bool
+is_repeated(int place)
+{
+	MentionedShape *shape = list_nth(mentioned, place);
+
+	for (int i = 0; i < place; i++)
+		if (((MentionedShape *) list_nth(mentioned, i))->id == shape->id)
+			return true;
+	return false;
+}
+
 /* Stores the shapes this transaction brought up; called at PRE_COMMIT. */
 void
 courier_shape_store_mentioned(void)
 {
 	Relation	shapes;
-	ListCell   *lc;
 
 	if (likely(mentioned == NIL))
 		return;
 
 	shapes = table_open(courier_relation_oid("shape"), RowExclusiveLock);
-	foreach(lc, mentioned)
+	for (int i = 0; i < list_length(mentioned); i++)
 	{
-		MentionedShape *shape = lfirst(lc);
+		MentionedShape *shape = list_nth(mentioned, i);
 		Datum		values[SHAPE_COLUMNS];
 		bool		nulls[SHAPE_COLUMNS] = {0};
 		HeapTuple	tuple;
 
+		if (is_repeated(i))
+			continue;			/* partitions share shapes */
 		values[SHAPE_ID - 1] = Int64GetDatum(shape->id);
 		values[SHAPE_RELATION - 1] = ObjectIdGetDatum(shape->published);
 		values[SHAPE_DEFINITION - 1] = PointerGetDatum(shape->definition);

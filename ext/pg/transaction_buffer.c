@@ -30,6 +30,12 @@
 
 #define FRAME_HEADER sizeof(uint32)
 
+/*
+ * The text of a batch must fit into a PostgreSQL value of 1 GB, with quotes
+ * and backslashes doubled.
+ */
+#define LARGEST_MESSAGE ((Size) 500 * 1024 * 1024)
+
 typedef struct SavepointMark
 {
 	SubTransactionId subxact;
@@ -50,11 +56,13 @@ static Size written = 0;		/* … and of the one being written */
 static BufFile *spill = NULL;
 static uint64 spilled = 0;		/* bytes of the log in the file */
 
+/* This transaction's log is in the queue: it takes no more messages. */
+static bool flushed = false;
+
 static SavepointMark *marks = NULL;
 static int	nmarks = 0;
 static int	max_marks = 0;
 
-static void xact_callback(XactEvent event, void *arg);
 static void subxact_callback(SubXactEvent event, SubTransactionId mine,
 							 SubTransactionId parent, void *arg);
 
@@ -64,7 +72,6 @@ courier_buffer_init(void)
 	buffer_context = AllocSetContextCreate(TopMemoryContext,
 										   "pg_courier transaction buffer",
 										   ALLOCSET_DEFAULT_SIZES);
-	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
 }
 
@@ -123,6 +130,11 @@ mark_savepoint(void)
 void
 courier_message_begin(void)
 {
+	if (unlikely(flushed))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a change was made after this transaction's changes were queued"),
+				 errhint("Another extension writes to a replicated table while the transaction commits.")));
 	mark_savepoint();
 	written = complete;
 	ensure_capacity(FRAME_HEADER);
@@ -164,12 +176,13 @@ courier_message_end(void)
 	Size		length = written - complete - FRAME_HEADER;
 	uint32		header;
 
-	if (length > PG_INT32_MAX)
+	if (length > LARGEST_MESSAGE)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("the row is too large to be captured by pg_courier"),
-				 errdetail("Its text form takes %zu bytes, the limit is %d.",
-						   length, PG_INT32_MAX)));
+				 errdetail("Its text form takes %zu bytes, the limit is %zu.",
+						   length, LARGEST_MESSAGE),
+				 errhint("Store the value in pieces, or take the table out of its replication sets.")));
 
 	header = pg_hton32((uint32) length);
 	memcpy(memory + complete, &header, FRAME_HEADER);
@@ -312,13 +325,28 @@ truncate_log(uint64 length)
 	written = complete;
 }
 
-static void
-reset_buffer(void)
+/*
+ * The log is in the queue.  What may fail happens here, at PRE_COMMIT: a
+ * temporary file of which nothing is left may still have to be written.
+ */
+void
+courier_buffer_close(void)
+{
+	if (spill != NULL)
+		BufFileClose(spill);
+	courier_buffer_reset();
+	flushed = true;
+}
+
+/* Empties the log for the next transaction; never fails. */
+void
+courier_buffer_reset(void)
 {
 	complete = written = 0;
 	spilled = 0;
 	nmarks = 0;
 	spill = NULL;
+	flushed = false;
 	if (capacity > KEPT_CAPACITY)
 	{
 		pfree(memory);
@@ -330,35 +358,6 @@ reset_buffer(void)
 		pfree(marks);
 		marks = NULL;
 		max_marks = 0;
-	}
-}
-
-static void
-xact_callback(XactEvent event, void *arg)
-{
-	switch (event)
-	{
-		case XACT_EVENT_PRE_COMMIT:
-		case XACT_EVENT_PRE_PREPARE:
-			if (!courier_buffer_is_empty())
-				courier_flush_to_queue();
-			if (spill != NULL)
-				BufFileClose(spill);
-			reset_buffer();
-			break;
-
-		case XACT_EVENT_COMMIT:
-			courier_shape_end_transaction(true);
-			break;
-
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			courier_shape_end_transaction(false);
-			reset_buffer();
-			break;
-
-		default:
-			break;
 	}
 }
 

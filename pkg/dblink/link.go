@@ -2,6 +2,7 @@ package dblink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -46,7 +47,7 @@ var settings = [][2]string{
 	{"xmloption", "content"},
 	{"default_transaction_isolation", "read committed"},
 	{"default_transaction_read_only", "off"},
-	{"row_security", "on"},
+	{"row_security", "off"}, // an error instead of rows silently left alone
 	{"synchronous_commit", "off"},
 	{"statement_timeout", "600s"},
 	{"lock_timeout", "60s"},
@@ -59,6 +60,8 @@ var settings = [][2]string{
 	{"max_parallel_workers_per_gather", "0"},
 	{"jit", "off"},
 	{"session_replication_role", "replica"},
+	{"log_min_error_statement", "panic"}, // a batch holds rows, which have no place in a log
+	{"log_error_verbosity", "terse"},
 }
 
 // Open connects to a node through a foreign server, closing a connection of the
@@ -139,6 +142,9 @@ func (l *Link) Exec(ctx context.Context, sql string) error {
 // Send starts a string of statements. Without an explicit BEGIN it is one
 // transaction.
 func (l *Link) Send(ctx context.Context, sql []byte) error {
+	if len(sql) == 0 {
+		return errors.New("send to node " + l.node + ": there is no statement")
+	}
 	if _, err := l.session.Query(ctx, "SELECT courier.remote_send($1, $2)", l.name, sql); err != nil {
 		return fmt.Errorf("send to node %s: %w", l.node, err)
 	}
@@ -174,10 +180,23 @@ func (l *Link) Wait(ctx context.Context) (Outcome, error) {
 		}
 	}
 	if row[2] != nil {
-		outcome.Err = &session.Error{SQLState: string(row[2]), Message: string(row[3]),
-			Detail: string(row[4]), Hint: string(row[5]), Context: string(row[6])}
+		outcome.Err = withoutRows(&session.Error{SQLState: string(row[2]), Message: string(row[3]),
+			Detail: string(row[4]), Hint: string(row[5]), Context: string(row[6])})
 	}
 	return outcome, nil
+}
+
+// withoutRows takes out of an error what PostgreSQL quotes of rows: the detail
+// and context of errors about data, and the whole message of those about values.
+func withoutRows(e *session.Error) *session.Error {
+	switch e.SQLState[:2] {
+	case "22":
+		e.Message = "a value does not fit the type of its column"
+		e.Detail, e.Context = "", ""
+	case "23", "44":
+		e.Detail, e.Context = "", ""
+	}
+	return e
 }
 
 // Close closes the connection if it is open.

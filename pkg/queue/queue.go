@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -32,33 +33,50 @@ type Interval struct {
 	seq int32
 }
 
-// Next opens the interval from a finished position to now. Without anything
-// queued in it, it is nil. The end and the generation of the configuration
-// valid at the end are returned in any case.
-func Next(ctx context.Context, s session.Session, start change.Snapshot) (*Interval, change.Snapshot, int64, error) {
+// Next opens the interval from a finished position to now; nil if nothing is
+// queued in it. The generation of the configuration valid at its end is returned
+// in any case.
+//
+// The interval ends behind the last transaction queued in it, not at the present
+// snapshot: ids of later transactions, which may have completed without leaving
+// anything on disk, can be used again after a crash, and must not count as seen.
+func Next(ctx context.Context, s session.Session, start change.Snapshot) (*Interval, int64, error) {
 	rows, err := s.Query(ctx,
-		`SELECT s::pg_catalog.text, courier.first_k($1::pg_catalog.pg_snapshot, s),
+		`SELECT s::pg_catalog.text, l.first_k, l.last_xid,
 		        (SELECT generation FROM courier.configuration)
-		 FROM courier.position() AS s`, start.String())
+		 FROM courier.position() AS s, courier.look($1::pg_catalog.pg_snapshot, s) AS l`, start.String())
 	if err != nil {
-		return nil, change.Snapshot{}, 0, fmt.Errorf("look into the queue: %w", err)
+		return nil, 0, fmt.Errorf("look into the queue: %w", err)
 	}
-	end, err := change.ParseSnapshot(string(rows[0][0]))
+	row := rows[0]
+	generation, err := strconv.ParseInt(string(row[3]), 10, 64)
 	if err != nil {
-		return nil, change.Snapshot{}, 0, fmt.Errorf("look into the queue: %w", err)
+		return nil, 0, fmt.Errorf("look into the queue: %w", err)
 	}
-	generation, err := strconv.ParseInt(string(rows[0][2]), 10, 64)
-	if err != nil {
-		return nil, change.Snapshot{}, 0, fmt.Errorf("look into the queue: %w", err)
+	if row[1] == nil {
+		return nil, generation, nil
 	}
-	if rows[0][1] == nil {
-		return nil, end, generation, nil
+	now, err1 := change.ParseSnapshot(string(row[0]))
+	first, err2 := change.ParseLSN(string(row[1]))
+	last, err3 := strconv.ParseUint(string(row[2]), 10, 64)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, 0, fmt.Errorf("look into the queue: %w", err)
 	}
-	first, err := change.ParseLSN(string(rows[0][1]))
-	if err != nil {
-		return nil, change.Snapshot{}, 0, fmt.Errorf("look into the queue: %w", err)
+	end := upTo(now, last, start)
+	return &Interval{Start: start, End: end, start: start.String(), end: end.String(), k: first, seq: -1}, generation, nil
+}
+
+// upTo is the snapshot as far as the transaction last, but never before start: a
+// transaction that start saw in progress may be all there is.
+func upTo(now change.Snapshot, last uint64, start change.Snapshot) change.Snapshot {
+	xmax := max(last+1, start.Xmax)
+	end := change.Snapshot{Xmin: min(now.Xmin, xmax), Xmax: xmax}
+	for _, xid := range now.InProgress {
+		if xid < xmax {
+			end.InProgress = append(end.InProgress, xid)
+		}
 	}
-	return &Interval{Start: start, End: end, start: start.String(), end: end.String(), k: first, seq: -1}, end, generation, nil
+	return end
 }
 
 // Resume opens the interval of an unfinished position behind the transaction

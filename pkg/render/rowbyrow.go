@@ -65,6 +65,11 @@ func (s *Script) one(t *Target, c *change.Change, info Statement, policy Policy,
 			s.check(t, 1)
 		}
 	case change.Update:
+		if c.Old != nil && t.relation.HasKey() {
+			if err := t.requireMovable(); err != nil {
+				return err
+			}
+		}
 		s.updateRow(t, c, info, policy, check)
 	}
 	return nil

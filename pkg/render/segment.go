@@ -36,8 +36,11 @@ func (s *Script) Segment(segment *batch.Segment, targets Targets, options *Optio
 	}
 	for _, r := range s.sorted {
 		for i := range r.table.Updates {
-			if r.target.filter.Allows(change.Update) {
-				s.updates(r.target, &r.table.Updates[i], options.CheckUpdates)
+			if !r.target.filter.Allows(change.Update) {
+				continue
+			}
+			if err := s.updates(r.target, &r.table.Updates[i], options.CheckUpdates); err != nil {
+				return err
 			}
 		}
 	}

@@ -140,12 +140,17 @@ func (s *Script) deletes(t *Target, rows []batch.Row) {
 	s.joinKey(t)
 }
 
-func (s *Script) updates(t *Target, group *batch.Updates, check bool) {
+func (s *Script) updates(t *Target, group *batch.Updates, check bool) error {
+	if group.KeyChanged {
+		if err := t.requireMovable(); err != nil {
+			return err
+		}
+	}
 	set := t.settable(s.columns[:0], group.Columns)
 	s.columns = set
 	rows := group.Rows
 	if len(rows) == 0 || len(set) == 0 {
-		return
+		return nil
 	}
 	s.begin(Statement{Relation: t.relation, Op: change.Update, Rows: len(rows), Tx: firstTx(rows), Change: -1})
 	if check {
@@ -180,6 +185,7 @@ func (s *Script) updates(t *Target, group *batch.Updates, check bool) {
 	if check {
 		s.check(t, len(rows))
 	}
+	return nil
 }
 
 // updateOne appends an UPDATE of one row up to its WHERE.

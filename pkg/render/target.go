@@ -105,6 +105,17 @@ func (t *Target) settable(list []int, columns []int) []int {
 	return list
 }
 
+// requireMovable makes sure that a row's key can be changed on the target.
+func (t *Target) requireMovable() error {
+	for i := range t.columns {
+		if c := &t.columns[i]; c.key && c.always {
+			return &DriftError{Schema: t.table.Schema, Table: t.table.Name, Column: t.relation.Columns[c.source].Name,
+				Reason: "a key was changed, and the column is GENERATED ALWAYS AS IDENTITY on the target, which no update can set"}
+		}
+	}
+	return nil
+}
+
 // whole reports whether a row has a value for every column that is written.
 func (t *Target) whole(row []change.Value) bool {
 	for i := range t.columns {

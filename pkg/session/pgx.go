@@ -54,6 +54,7 @@ const setup = `SELECT pg_catalog.set_config('client_encoding', pg_catalog.pg_enc
        pg_catalog.set_config('TimeZone', 'UTC', false),
        pg_catalog.set_config('extra_float_digits', '1', false),
        pg_catalog.set_config('lc_monetary', 'C', false),
+       pg_catalog.set_config('row_security', 'off', false),
        pg_catalog.set_config('jit', 'off', false)
 FROM pg_catalog.pg_database AS d
 WHERE d.datname = pg_catalog.current_database()`
@@ -120,17 +121,32 @@ func copyRow(raw [][]byte) Row {
 }
 
 // Pinned implements Session with a REPEATABLE READ transaction.
-func (s *PGX) Pinned(ctx context.Context, f func() error) error {
+func (s *PGX) Pinned(ctx context.Context, tables []string, f func() error) error {
 	if _, err := s.Query(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ"); err != nil {
 		return fmt.Errorf("begin a consistent read: %w", err)
 	}
-	if err := f(); err != nil {
+	err := s.lock(ctx, tables)
+	if err == nil {
+		err = f()
+	}
+	if err != nil {
 		// The connection may be gone; then so is the transaction.
 		_, _ = s.Query(ctx, "ROLLBACK")
 		return err
 	}
 	if _, err := s.Query(ctx, "COMMIT"); err != nil {
 		return fmt.Errorf("end a consistent read: %w", err)
+	}
+	return nil
+}
+
+// lock takes no snapshot, so it may come first in the transaction.
+func (s *PGX) lock(ctx context.Context, tables []string) error {
+	if len(tables) == 0 {
+		return nil
+	}
+	if _, err := s.Query(ctx, LockTables(tables)); err != nil {
+		return fmt.Errorf("lock the tables against schema changes: %w", err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ package session
 import (
 	"context"
 	"errors"
+	"strings"
 )
 
 // Row is one row of a result: nil for NULL, the raw bytes for a bytea column,
@@ -21,8 +22,10 @@ type Row [][]byte
 // Errors from the database are of type *Error.
 type Session interface {
 	Query(ctx context.Context, sql string, args ...any) ([]Row, error)
-	// Pinned calls f; all queries f makes see the database at one moment.
-	Pinned(ctx context.Context, f func() error) error
+	// Pinned calls f; all queries f makes see the database at one moment. The
+	// tables (names quoted as in SQL) are locked against DDL before that
+	// moment: a table rewritten later would seem empty in it.
+	Pinned(ctx context.Context, tables []string, f func() error) error
 }
 
 // Error is an error the database reported.
@@ -45,6 +48,11 @@ func SQLState(err error) string {
 		return e.SQLState
 	}
 	return ""
+}
+
+// LockTables is the statement that locks tables against DDL but nothing else.
+func LockTables(tables []string) string {
+	return "LOCK TABLE " + strings.Join(tables, ", ") + " IN ACCESS SHARE MODE"
 }
 
 // Value runs a query that gives one row of one column and returns it as text;

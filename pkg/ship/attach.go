@@ -3,6 +3,7 @@ package ship
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -39,6 +40,7 @@ func (s *Shipper) attach(ctx context.Context) error {
 		return err
 	}
 	s.link = link
+	s.undurable = true // whoever shipped before may have left it so
 	if err = s.catalog.load(ctx, sub, link); err != nil {
 		s.link = nil
 		return err
@@ -97,18 +99,38 @@ func (s *Shipper) lock(ctx context.Context) error {
 	return nil
 }
 
+// existingObjects says whether schema courier_target is complete and whether all
+// of it belongs to the connection's own role or to a superuser: a function that
+// somebody else has put there would run with that role's rights.
+const existingObjects = `SELECT pg_catalog.to_regproc('courier_target.check_updated') IS NOT NULL,
+	(SELECT pg_catalog.string_agg(DISTINCT r.rolname::pg_catalog.text, ', ')
+	 FROM (SELECT n.nspowner AS owner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'courier_target'
+	       UNION ALL SELECT p.proowner FROM pg_catalog.pg_proc p
+	       WHERE p.pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'courier_target')
+	       UNION ALL SELECT c.relowner FROM pg_catalog.pg_class c
+	       WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'courier_target')) AS o
+	 JOIN pg_catalog.pg_roles r ON r.oid = o.owner
+	 WHERE NOT r.rolsuper AND r.rolname <> current_user)`
+
+// bootstrap creates what the target needs.
 func (s *Shipper) bootstrap(ctx context.Context, link *dblink.Link) error {
-	rows, err := link.Query(ctx, `SELECT pg_catalog.to_regproc('courier_target.check_updated')`, 1)
+	rows, err := link.Query(ctx, existingObjects, 2)
 	if err != nil {
 		return err
 	}
-	if rows[0][0] != nil {
+	if rows[0][1] != nil {
+		return &StopError{Subscription: s.name, Node: s.sub.Node,
+			Advice: "Let one role own schema courier_target and all in it, the one that pg_courier connects as.",
+			Err: &session.Error{SQLState: "42501", Message: fmt.Sprintf(
+				"schema courier_target or an object in it belongs to role %s", rows[0][1])}}
+	}
+	if string(rows[0][0]) == "t" {
 		return nil
 	}
 	if err = link.Exec(ctx, targetObjects); err != nil {
 		if dblink.Classify(err) == dblink.Schema {
 			return &StopError{Subscription: s.name, Node: s.sub.Node,
-				Advice: "Let the role that pg_courier connects as create a schema there: GRANT CREATE ON DATABASE … TO …",
+				Advice: "Let the role that pg_courier connects as create a schema there: GRANT CREATE ON DATABASE ... TO ...",
 				Err:    fmt.Errorf("create schema courier_target: %w", err)}
 		}
 		return fmt.Errorf("create schema courier_target on node %s: %w", s.sub.Node, err)
@@ -143,7 +165,33 @@ func (s *Shipper) findProgress(ctx context.Context, link *dblink.Link) error {
 	if err != nil {
 		return fmt.Errorf("read the progress on node %s: %w", s.sub.Node, err)
 	}
+	if err = s.requireOwnPast(ctx, position); err != nil {
+		return err
+	}
 	s.head, s.position = string(rows[0][0]), &position
+	return nil
+}
+
+// requireOwnPast makes sure that this source has been where the target is. One
+// that was restored, or a standby promoted without the last transactions, has
+// not: it uses the same transaction ids for other work, which would be taken for
+// shipped.
+func (s *Shipper) requireOwnPast(ctx context.Context, position change.Position) error {
+	xmax := position.Start.Xmax
+	if position.End != nil {
+		xmax = max(xmax, position.End.Xmax)
+	}
+	behind, _, err := session.Value(ctx, s.session,
+		"SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()) < $1::pg_catalog.xid8",
+		strconv.FormatUint(xmax, 10))
+	if err != nil {
+		return fmt.Errorf("compare the progress on node %s: %w", s.sub.Node, err)
+	}
+	if behind == "t" {
+		return &StopError{Subscription: s.name, Node: s.sub.Node, NeedsResync: true,
+			Advice: "The source was restored or failed over to a state before the node's. Drop the subscription, empty its tables on the node, and create it again with copy_data => true.",
+			Err:    &session.Error{SQLState: "55000", Message: "the node is ahead of this source"}}
+	}
 	return nil
 }
 
@@ -162,8 +210,8 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 	for oid := range s.catalog.tables {
 		s.catalog.pending[oid] = true
 	}
-	rows, err := s.link.Query(ctx, "SELECT relation FROM courier_target.copied WHERE subscription = "+
-		literal(s.sub.ProgressKey), 1)
+	rows, err := s.link.Query(ctx, "SELECT relation, added FROM courier_target.copied WHERE subscription = "+
+		literal(s.sub.ProgressKey), 2)
 	if err != nil {
 		return err
 	}
@@ -172,16 +220,27 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read what was copied to node %s: %w", s.sub.Node, err)
 		}
-		delete(s.catalog.pending, uint32(oid))
+		table := s.catalog.tables[uint32(oid)]
+		// one that was removed and added again has missed changes
+		if table != nil && table.Added.String() == string(row[1]) {
+			delete(s.catalog.pending, uint32(oid))
+		}
 	}
 	return nil
 }
+
+// errReplaced says that the subscription was dropped and another one created
+// under its name: nothing of the old one's state may be used.
+var errReplaced = errors.New("the subscription was replaced by another of the same name")
 
 // reload takes over a changed configuration, between intervals.
 func (s *Shipper) reload(ctx context.Context) error {
 	sub, err := Load(ctx, s.session, s.name)
 	if err != nil {
 		return err
+	}
+	if sub.ID != s.sub.ID || sub.ProgressKey != s.sub.ProgressKey || sub.Server != s.sub.Server {
+		return errReplaced
 	}
 	s.sub = sub
 	if err = s.catalog.load(ctx, sub, s.link); err != nil {

@@ -13,43 +13,64 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/session"
 )
 
-// copyBlocks is how many pages of a table one piece of a copy reads.
-const copyBlocks = 64
+// What one piece of a copy reads: pages of the table, fewer if much of it is out
+// of line.
+const (
+	mostCopyBlocks = 64
+	copyBytes      = 1 << 20
+)
 
 // copyPending copies the tables the target has yet to get, in one transaction
 // there and from one snapshot here. What other tables have queued up to that
 // snapshot is shipped first, so the target never shows a mixture; the copied
 // tables' own changes up to it are in the copy.
 func (s *Shipper) copyPending(ctx context.Context) error {
+	// Locked before the snapshot is taken, and so of the same content in it.
+	locked := make(map[uint32]string)
+	var names []string
+	for oid := range s.catalog.pending {
+		table := s.catalog.tables[oid]
+		locked[oid] = identifier(table.Schema) + "." + identifier(table.Name)
+		names = append(names, locked[oid])
+	}
+	slices.Sort(names)
 	s.notes.paused = true
 	defer func() { s.notes.paused = false }()
-	var end change.Snapshot
-	err := s.session.Pinned(ctx, func() error {
-		// the configuration as of the snapshot: a table added since waits
+	return s.session.Pinned(ctx, names, func() error {
+		// the configuration as of the snapshot
 		if err := s.reload(ctx); err != nil {
 			return err
 		}
-		text, _, err := session.Value(ctx, s.session, "SELECT courier.position()")
+		end, err := s.copyPosition(ctx)
 		if err != nil {
-			return fmt.Errorf("take the position of the copy: %w", err)
-		}
-		if end, err = change.ParseSnapshot(text); err != nil {
-			return fmt.Errorf("take the position of the copy: %w", err)
+			return err
 		}
 		if err = s.shipUpTo(ctx); err != nil {
 			return err
 		}
-		return s.copyTables(ctx, end)
+		var tables []*Table
+		for oid := range s.catalog.pending {
+			table := s.catalog.tables[oid]
+			// one added or renamed meanwhile waits for the next time
+			if locked[oid] == identifier(table.Schema)+"."+identifier(table.Name) {
+				tables = append(tables, table)
+			}
+		}
+		return s.copyTables(ctx, tables, end)
 	})
-	if err != nil {
-		return err
+}
+
+// copyPosition is the position of the pinned snapshot. What it sees is on disk
+// here before the target learns of it.
+func (s *Shipper) copyPosition(ctx context.Context) (change.Position, error) {
+	text, _, err := session.Value(ctx, s.session, "SELECT courier.position() FROM courier.flush_wal()")
+	if err == nil {
+		var position change.Position
+		if position, err = change.ParsePosition(text); err == nil {
+			return position, nil
+		}
 	}
-	if s.position == nil {
-		s.position, s.head = &change.Position{Start: end}, end.String()
-	}
-	clear(s.catalog.pending)
-	s.notes.due = true
-	return nil
+	return change.Position{}, fmt.Errorf("take the position of the copy: %w", err)
 }
 
 // shipUpTo ships the changes that the pinned snapshot sees.
@@ -62,32 +83,33 @@ func (s *Shipper) shipUpTo(ctx context.Context) error {
 			return err
 		}
 	}
-	interval, end, _, err := queue.Next(ctx, s.session, s.position.Start)
-	if err != nil {
+	interval, _, err := queue.Next(ctx, s.session, s.position.Start)
+	if err != nil || interval == nil {
 		return err
-	}
-	if interval == nil {
-		s.position = &change.Position{Start: end}
-		return nil
 	}
 	return s.ship(ctx, interval)
 }
 
-// copyTables copies all pending tables inside one transaction on the target.
-func (s *Shipper) copyTables(ctx context.Context, end change.Snapshot) error {
+// copyTables copies tables inside one transaction on the target, which also
+// moves the progress there, so that no change the copy holds is shipped again.
+func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Position) error {
+	if err := s.requireEmpty(ctx, tables); err != nil {
+		return err
+	}
 	script := s.nextScript()
 	script.Append("BEGIN")
-	script.Append("SELECT pg_catalog.set_config('synchronous_commit', 'on', true)")
 	if s.position == nil {
+		script.Append("SELECT pg_catalog.set_config('synchronous_commit', 'on', true)")
 		script.Append(s.startProgress(end.String()))
+	} else {
+		script.Append(s.advance(end.String(), true))
 	}
-	var tables []*Table
-	for oid := range s.catalog.pending {
-		tables = append(tables, s.catalog.tables[oid])
-		script.Append("INSERT INTO courier_target.copied (subscription, relation) VALUES (" +
-			literal(s.sub.ProgressKey) + ", " + strconv.FormatUint(uint64(oid), 10) + ")")
+	for _, table := range tables {
+		script.Append(fmt.Sprintf(`INSERT INTO courier_target.copied (subscription, relation, added) VALUES (%s, %d, %s)
+			ON CONFLICT (subscription, relation) DO UPDATE SET added = excluded.added, copied_at = pg_catalog.clock_timestamp()`,
+			literal(s.sub.ProgressKey), table.OID, literal(table.Added.String())))
 	}
-	if err := s.exec(ctx, script); err != nil {
+	if err := s.link.Exec(ctx, script.String()); err != nil {
 		return fmt.Errorf("begin the copy to node %s: %w", s.sub.Node, err)
 	}
 	slices.SortFunc(tables, func(a, b *Table) int {
@@ -102,17 +124,40 @@ func (s *Shipper) copyTables(ctx context.Context, end change.Snapshot) error {
 			return s.stopCopy(table, err)
 		}
 	}
-	script = s.nextScript()
-	script.Append("COMMIT")
-	if err := s.exec(ctx, script); err != nil {
+	if err := s.link.Exec(ctx, "COMMIT"); err != nil {
 		return fmt.Errorf("finish the copy to node %s: %w", s.sub.Node, err)
 	}
+	for _, table := range tables {
+		delete(s.catalog.pending, table.OID)
+	}
+	s.position, s.head = &end, end.String()
+	s.undurable, s.lastDurable, s.lastCheck = false, s.now(), s.now()
+	s.notes.durable, s.notes.due = s.head, true
+	s.shipped += s.unit.shipped
+	s.counts.merge(s.unit.counts)
+	s.forgetUnit()
 	return nil
 }
 
-// exec sends a script and waits for its end.
-func (s *Shipper) exec(ctx context.Context, script *render.Script) error {
-	return s.link.Exec(ctx, script.String())
+// requireEmpty refuses to copy into tables that hold rows: some would be there
+// twice.
+func (s *Shipper) requireEmpty(ctx context.Context, tables []*Table) error {
+	for _, table := range tables {
+		name := tableName{table.Schema, table.Name}
+		if s.catalog.remote[name] == nil {
+			continue // reported when it is written to
+		}
+		rows, err := s.link.Query(ctx, "SELECT EXISTS (SELECT FROM "+identifier(name.schema)+"."+identifier(name.name)+")", 1)
+		if err != nil {
+			return s.stopCopy(table, err)
+		}
+		if string(rows[0][0]) == "t" {
+			stop := s.newCopyStop(table, &session.Error{SQLState: "55000", Message: "the table on the node already holds rows"})
+			stop.Advice = fmt.Sprintf("Empty table %s on node %s, or create the subscription with copy_data => false.", stop.Table, s.sub.Node)
+			return stop
+		}
+	}
+	return nil
 }
 
 // copyTable copies a table, or the partitions of one, page range by page range.
@@ -123,7 +168,8 @@ func (s *Shipper) copyTable(ctx context.Context, table *Table) error {
 	}
 	oid := strconv.FormatUint(uint64(table.OID), 10)
 	leaves, err := s.session.Query(ctx, `SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
-		pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::pg_catalog.int8
+		pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::pg_catalog.int8,
+		pg_catalog.pg_table_size(c.oid)
 		FROM pg_catalog.pg_class c
 		WHERE c.relkind = 'r' AND (c.oid = $1::pg_catalog.oid
 		   OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass)))
@@ -141,10 +187,15 @@ func (s *Shipper) copyTable(ctx context.Context, table *Table) error {
 		if err != nil {
 			return fmt.Errorf("look at table %s: %w", relation, err)
 		}
-		for from := int64(0); from < blocks; from += copyBlocks {
+		size, err := strconv.ParseInt(string(leaf[2]), 10, 64)
+		if err != nil {
+			return fmt.Errorf("look at table %s: %w", relation, err)
+		}
+		step := min(max(copyBytes*blocks/max(size, 1), 1), mostCopyBlocks)
+		for from := int64(0); from < blocks; from += step {
 			rows, err := s.session.Query(ctx, "SELECT "+strings.Join(columns, ", ")+" FROM ONLY "+string(leaf[0])+
 				" WHERE ctid >= $1::pg_catalog.tid AND ctid < $2::pg_catalog.tid",
-				fmt.Sprintf("(%d,0)", from), fmt.Sprintf("(%d,0)", from+copyBlocks))
+				fmt.Sprintf("(%d,0)", from), fmt.Sprintf("(%d,0)", from+step))
 			if err != nil {
 				return fmt.Errorf("read table %s: %w", relation, err)
 			}
@@ -162,8 +213,8 @@ func (s *Shipper) copyTable(ctx context.Context, table *Table) error {
 					return err
 				}
 			}
-			s.shipped += int64(len(rows))
-			s.counts.of(table.OID).copied += int64(len(rows))
+			s.unit.shipped += int64(len(rows))
+			s.unit.counts.of(table.OID).copied += int64(len(rows))
 		}
 	}
 	if sent {
@@ -238,14 +289,16 @@ func (s *Shipper) stopCopy(table *Table, err error) error {
 	if state == "" || (state[:2] != "22" && state[:2] != "23" && state[:2] != "42") {
 		return fmt.Errorf("copy table %s.%s to node %s: %w", table.Schema, table.Name, s.sub.Node, err)
 	}
-	stop := &StopError{Subscription: s.name, Node: s.sub.Node, Op: "copy",
-		Table: table.Schema + "." + table.Name, Err: err, Advice: Hint(err)}
-	if state == "23505" {
-		stop.Advice = fmt.Sprintf("Table %s on node %s already holds rows: empty it there, or create the subscription with copy_data => false.", stop.Table, s.sub.Node)
-	} else if stop.Advice == "" {
+	stop := s.newCopyStop(table, err)
+	stop.Advice = Hint(err)
+	if stop.Advice == "" {
 		stop.Advice = advice(err, s.sub.Node, stop.Table)
 	}
 	return stop
+}
+
+func (s *Shipper) newCopyStop(table *Table, err error) *StopError {
+	return &StopError{Subscription: s.name, Node: s.sub.Node, Op: "copy", Table: table.Schema + "." + table.Name, Err: err}
 }
 
 // identifier quotes a name for SQL.

@@ -56,6 +56,9 @@ func Report(ctx context.Context, s session.Session, subscription, kind string, e
 	var stop *StopError
 	if errors.As(err, &stop) {
 		state = "stopped"
+		if stop.NeedsResync {
+			state = "needs_resync"
+		}
 	}
 	_, reportErr := s.Query(ctx, `UPDATE courier.subscription_state AS t
 		SET state = $2, last_error = $3, last_error_sqlstate = nullif($4, ''), last_error_hint = nullif($5, ''),

@@ -3,6 +3,7 @@ package ship
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/pg-courier/pg_courier/pkg/change"
 	"github.com/pg-courier/pg_courier/pkg/queue"
@@ -24,6 +25,11 @@ type place struct {
 	xid uint64
 }
 
+// before reports whether p comes before other.
+func (p place) before(other place) bool {
+	return p.k < other.k || (p.k == other.k && p.xid < other.xid)
+}
+
 // piece is one string of statements with what it will have done.
 type piece struct {
 	head     string          // progress on the target behind it, "" inside a unit
@@ -38,6 +44,7 @@ type piece struct {
 	keys     []string        // row by row: the key of each change, by number
 	empty    bool            // nothing to send
 	rows     bool            // written row by row
+	unit     *piece          // the unit's first piece
 	durable  bool            // flushed on the target before it counts as applied
 	script   *render.Script
 }
@@ -62,7 +69,7 @@ type cutter struct {
 	held      []queue.Chunk // read, not yet decoded
 	exhausted bool
 	finished  bool
-	page      int // chunks of the next page
+	page      int   // chunks of the next page
 	current   place // transaction under way, xid 0 between transactions
 
 	// The unit's first piece while its target transaction is open.
@@ -105,7 +112,10 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 	s.fold.Reset()
 	s.changes = s.changes[:0]
 	c.decoder.Recycle()
-	p := &piece{rows: s.rowsLeft > 0, counts: make(counts)}
+	p := &piece{rows: s.slowUntil != place{}, counts: make(counts), unit: c.stream}
+	if p.unit == nil {
+		p.unit = p
+	}
 	maxRows, maxBytes := s.sub.Options.batchLimits()
 	bytes := 0
 	relations := make(map[*change.Relation]bool)
@@ -158,9 +168,15 @@ func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Rela
 		switch ch.Op {
 		case change.Event:
 		case change.Truncate:
+			ch.Truncated = slices.DeleteFunc(ch.Truncated, func(relation *change.Relation) bool {
+				return !c.lookup.wants(relation, ch.Op, chunk.XID)
+			})
 			for _, relation := range ch.Truncated {
 				relations[relation] = true
 				p.counts.of(relation.OID).add(ch.Op)
+			}
+			if len(ch.Truncated) == 0 {
+				return nil
 			}
 		default:
 			if !c.lookup.wants(ch.Relation, ch.Op, chunk.XID) {
@@ -174,7 +190,7 @@ func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Rela
 		}
 		p.shipped++
 		if p.rows {
-			s.changes = append(s.changes, numbered{ch, tx})
+			s.addNumbered(ch, tx)
 		} else {
 			s.fold.Add(&ch, tx)
 		}
@@ -191,6 +207,9 @@ func (c *cutter) finish(ctx context.Context, p *piece, done place, relations map
 		p.head = p.position.String()
 		return c.render(ctx, p, relations, "BEGIN", "")
 	case c.stream != nil && !p.ends:
+		if p.empty = p.shipped == 0; p.empty { // changes of others' tables
+			return nil
+		}
 		return c.render(ctx, p, relations, "", "")
 	case c.stream != nil:
 		p.position, p.head = c.stream.position, c.stream.head
@@ -270,6 +289,20 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 func (s *Shipper) advance(to string, durable bool) string {
 	return fmt.Sprintf("SELECT courier_target.advance(%s, %s, %s, %t)",
 		literal(s.sub.ProgressKey), literal(s.head), literal(to), durable)
+}
+
+// addNumbered keeps a change to be written as it is. Neighbouring truncates
+// become one: tables that refer to each other are truncated together or not at
+// all.
+func (s *Shipper) addNumbered(c change.Change, tx int) {
+	if n := len(s.changes); n > 0 && c.Op == change.Truncate {
+		last := &s.changes[n-1]
+		if last.tx == tx && last.change.Op == change.Truncate {
+			last.change.Truncated = append(last.change.Truncated, c.Truncated...)
+			return
+		}
+	}
+	s.changes = append(s.changes, numbered{c, tx})
 }
 
 // numbered is a change with the number of its transaction in the piece.

@@ -36,6 +36,10 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 	if errors.As(err, &stop) || s.link == nil {
 		return err // not attached: the caller's matter
 	}
+	if errors.Is(err, errReplaced) {
+		s.locked = false // the lock is on the old one's number
+		return err
+	}
 	var f *failure
 	if !errors.As(err, &f) {
 		if dblink.Classify(err) == dblink.Unknown && attempt < maxAttempts && !errors.Is(err, context.Canceled) {
@@ -77,20 +81,21 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 // shipped again row by row, a row-by-row one up to the transaction at fault. If
 // that is the first, the subscription is stopped.
 func (s *Shipper) afterDataError(f *failure) error {
-	p := f.piece
+	p, unit := f.piece, f.piece.unit
 	if !p.rows {
-		s.rowsLeft = max(p.shipped, 1)
+		s.slowUntil = unit.places[len(unit.places)-1]
 		s.log.Info("shipping a batch row by row", "subscription", s.name, "node", s.sub.Node,
 			"changes", p.shipped, "sqlstate", session.SQLState(f.err))
 		return nil
 	}
-	if len(p.places) == 1 {
+	if len(unit.places) == 1 {
 		return s.stopAtStatement(f)
 	}
-	s.rowsLeft = max(p.shipped, s.rowsLeft)
 	switch statement := p.statement(f.completed); {
+	case p != unit: // in the transaction that is streamed, the unit's last
+		s.limit = len(unit.places) - 1
 	case statement == nil: // a deferred constraint, raised by the commit
-		s.limit = len(p.places) / 2
+		s.limit = len(unit.places) / 2
 	case statement.Tx == 0:
 		s.limit = 1
 	default:

@@ -2,6 +2,7 @@ package ship
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 // durableEvery is how often a unit is flushed on the target before it counts as
 // committed; the others run with synchronous_commit off.
 const durableEvery = time.Second
+
+// checkEvery is how often an idle shipper looks at the target's progress.
+const checkEvery = 5 * time.Second
 
 // Config says who ships.
 type Config struct {
@@ -51,14 +55,23 @@ type Shipper struct {
 	changes []numbered       // of the piece being written, row by row
 	flight  *piece
 
-	rowsLeft int // changes still to be shipped row by row
-	limit    int // most transactions of the next unit, 0 for no limit
-	schema   int // metadata reloads since the last success
+	slowUntil place // transactions up to this one go row by row
+	limit     int   // most transactions of the next unit, 0 for no limit
+	schema    int   // metadata reloads since the last success
 
 	shipped     int64
 	counts      counts // shipped, not yet written down
+	unit        unit   // under way
 	lastDurable time.Time
+	undurable   bool // the last unit was not flushed on the target
+	lastCheck   time.Time
 	notes       notes
+}
+
+// unit sums up the pieces of a unit that the target has taken.
+type unit struct {
+	shipped int64
+	counts  counts
 }
 
 // New returns a detached shipper.
@@ -67,6 +80,7 @@ func New(config Config) *Shipper {
 		session: config.Session, name: config.Subscription, kind: config.Shipper,
 		inTransaction: config.InTransaction, log: config.Log, now: config.Now,
 		catalog: newCatalog(config.Session), fold: batch.New(), counts: make(counts),
+		unit: unit{counts: make(counts)},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -85,6 +99,9 @@ func (s *Shipper) Drain(ctx context.Context) (int64, error) {
 	before := s.shipped
 	for attempt := 1; ; attempt++ {
 		err := s.drain(ctx)
+		if err == nil {
+			err = s.rest(ctx)
+		}
 		if err == nil {
 			return s.shipped - before, s.writeNote(ctx, true)
 		}
@@ -119,7 +136,7 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 	if s.position.End != nil {
 		return false, s.ship(ctx, queue.Resume(*s.position))
 	}
-	interval, end, generation, err := queue.Next(ctx, s.session, s.position.Start)
+	interval, generation, err := queue.Next(ctx, s.session, s.position.Start)
 	if err != nil {
 		return true, err
 	}
@@ -132,7 +149,6 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 		}
 	}
 	if interval == nil {
-		s.position = &change.Position{Start: end}
 		return true, nil
 	}
 	return true, s.ship(ctx, interval)
@@ -154,8 +170,10 @@ func (s *Shipper) ship(ctx context.Context, interval *queue.Interval) error {
 			return nil
 		}
 		if p.empty {
-			s.position = &p.position
-			s.notes.due = true // rows of others were passed
+			if p.ends {
+				s.position = &p.position
+				s.notes.due = true // rows of others were passed
+			}
 			continue
 		}
 		if err = s.send(ctx, p); err != nil {
@@ -189,22 +207,38 @@ func (s *Shipper) settle(ctx context.Context) error {
 	if outcome.Err != nil {
 		return &failure{piece: p, completed: outcome.Completed, err: outcome.Err}
 	}
-	s.shipped += int64(p.shipped)
-	s.counts.merge(p.counts)
-	s.notes.due = true
-	s.rowsLeft = max(0, s.rowsLeft-p.shipped)
+	s.unit.shipped += int64(p.shipped)
+	s.unit.counts.merge(p.counts)
 	if p.ends {
 		s.position = &p.position
-		s.limit, s.schema = 0, 0
-		if p.durable {
-			s.notes.durable = p.head
-		}
+		s.finishUnit(p)
 		if err := s.writeNote(ctx, false); err != nil {
 			return err
 		}
 	}
 	s.log.Debug("applied", "subscription", s.name, "changes", p.shipped, "position", p.head)
 	return nil
+}
+
+// finishUnit counts a unit that the target has committed.
+func (s *Shipper) finishUnit(p *piece) {
+	s.shipped += s.unit.shipped
+	s.counts.merge(s.unit.counts)
+	s.forgetUnit()
+	s.limit, s.schema = 0, 0
+	if last := p.unit.places[len(p.unit.places)-1]; !last.before(s.slowUntil) {
+		s.slowUntil = place{}
+	}
+	s.notes.due = true
+	if s.undurable = !p.unit.durable; !s.undurable {
+		s.notes.durable = p.head
+	}
+	s.lastCheck = s.now()
+}
+
+func (s *Shipper) forgetUnit() {
+	s.unit.shipped = 0
+	clear(s.unit.counts)
 }
 
 // nextScript returns the script that is not in flight, empty.
@@ -217,6 +251,7 @@ func (s *Shipper) nextScript() *render.Script {
 // detach gives up the connection, whatever its state.
 func (s *Shipper) detach(ctx context.Context) {
 	s.flight = nil
+	s.forgetUnit()
 	if s.link == nil {
 		return
 	}
@@ -226,6 +261,41 @@ func (s *Shipper) detach(ctx context.Context) {
 		s.log.Debug("close the connection", "subscription", s.name, "error", err.Error())
 	}
 }
+
+// rest is what there is to do when nothing is queued: to have the last units
+// flushed on the target, which may stay unflushed for as long as no other
+// follows, and to see whether the target is still where it was. It may have been
+// restarted, and have lost units that were not flushed, or restored.
+func (s *Shipper) rest(ctx context.Context) error {
+	if s.inTransaction {
+		return nil
+	}
+	now := s.now()
+	if s.undurable && now.Sub(s.lastDurable) >= durableEvery {
+		if err := s.link.Exec(ctx, s.advance(s.head, true)); err != nil {
+			return err
+		}
+		s.undurable, s.lastDurable, s.lastCheck = false, now, now
+		s.notes.durable, s.notes.due = s.head, true
+		return nil
+	}
+	if now.Sub(s.lastCheck) < checkEvery {
+		return nil
+	}
+	rows, err := s.link.Query(ctx, "SELECT position FROM courier_target.progress WHERE subscription = "+
+		literal(s.sub.ProgressKey), 1)
+	if err != nil {
+		return err
+	}
+	if len(rows) == 0 || string(rows[0][0]) != s.head {
+		return errMoved
+	}
+	s.lastCheck = now
+	return nil
+}
+
+// errMoved says that the target's progress is not where this shipper left it.
+var errMoved = errors.New("the node's progress has changed")
 
 // Close ends the shipper's connection to the node. The session stays open.
 func (s *Shipper) Close(ctx context.Context) { s.detach(ctx) }

@@ -22,12 +22,14 @@ COMMENT ON COLUMN courier_target.progress.updated_at IS 'When the last batch was
 CREATE TABLE IF NOT EXISTS courier_target.copied (
     subscription pg_catalog.uuid NOT NULL,
     relation     pg_catalog.oid NOT NULL,
+    added        pg_catalog.text NOT NULL,
     copied_at    pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     CONSTRAINT copied_pkey PRIMARY KEY (subscription, relation)
 );
 COMMENT ON TABLE courier_target.copied IS 'Tables whose existing rows have been copied.';
 COMMENT ON COLUMN courier_target.copied.subscription IS 'The subscription, as in progress.';
 COMMENT ON COLUMN courier_target.copied.relation IS 'OID of the table on the source.';
+COMMENT ON COLUMN courier_target.copied.added IS 'Position at which the source had it added to a replication set.';
 COMMENT ON COLUMN courier_target.copied.copied_at IS 'When its rows had arrived.';
 
 CREATE TABLE IF NOT EXISTS courier_target.event (

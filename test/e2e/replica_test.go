@@ -24,7 +24,7 @@ const (
 )
 
 // patience bounds every wait for something that has to happen.
-const patience = 90 * time.Second
+const patience = 60 * time.Second
 
 // replica is a pair of clusters, each with the database app. The source has the
 // extension, is node "here" and knows the target as node "eu".
@@ -128,7 +128,6 @@ func (r *replica) wait() {
 	require.NoError(r.t, err)
 	defer conn.Close(ctx)
 	var arrived bool
-	// A fault injected before may have left state "stopped" for a moment.
 	err = conn.QueryRow(ctx, "SELECT courier.wait_for_subscription($1, $2::interval)",
 		subscription, patience.String()).Scan(&arrived)
 	require.NoError(r.t, err)

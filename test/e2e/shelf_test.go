@@ -17,8 +17,8 @@ type shelf struct {
 	reserved int // prepared or about to be
 	prepared []preparedTransaction
 
-	settled   int
-	leastSpan int64 // positions of the target between prepare and end, the fewest
+	settled   int   // ended while the others ran
+	leastSpan int64 // positions of the target between prepare and end, the fewest of these
 }
 
 type preparedTransaction struct {
@@ -60,31 +60,31 @@ func (s *shelf) due(ended, position int64) string {
 	defer s.mu.Unlock()
 	for i, tx := range s.prepared {
 		if ended >= tx.dueEnded && position >= tx.duePosition {
-			return s.take(i, position)
+			s.settled++
+			if span := position - tx.position; s.settled == 1 || span < s.leastSpan {
+				s.leastSpan = span
+			}
+			return s.take(i)
 		}
 	}
 	return ""
 }
 
 // any takes any transaction, as due does.
-func (s *shelf) any(position int64) string {
+func (s *shelf) any() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.prepared) == 0 {
 		return ""
 	}
-	return s.take(s.random.IntN(len(s.prepared)), position)
+	return s.take(s.random.IntN(len(s.prepared)))
 }
 
 // take needs s.mu.
-func (s *shelf) take(i int, position int64) string {
+func (s *shelf) take(i int) string {
 	tx := s.prepared[i]
 	s.prepared = append(s.prepared[:i], s.prepared[i+1:]...)
 	s.reserved--
-	s.settled++
-	if span := position - tx.position; s.settled == 1 || span < s.leastSpan {
-		s.leastSpan = span
-	}
 	if s.random.IntN(3) == 0 {
 		return "ROLLBACK PREPARED '" + tx.name + "'"
 	}

@@ -31,7 +31,7 @@ func TestSourceCrashLosesUnflushedCommit(t *testing.T) {
 	r.shipAndCrash("SET synchronous_commit = off; INSERT INTO item VALUES (1, 'not flushed')")
 	r.ship()
 	r.requireEqual("item")
-	r.onSource("INSERT INTO item VALUES (1, 'after the crash')")
+	r.onSource("INSERT INTO item VALUES (2, 'after the crash')")
 	r.ship()
 	r.requireEqual("item")
 }

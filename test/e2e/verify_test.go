@@ -120,7 +120,8 @@ func shorten(text string) string {
 	return fmt.Sprintf("%s…%s (%d bytes)", text[:110], text[len(text)-40:], len(text))
 }
 
-// onlyValue is for a connection that is already open.
+// onlyValue gives a query's one value, or why there is none: the cluster may be
+// down.
 func onlyValue(ctx context.Context, cluster *pgtest.Cluster, sql string) (string, error) {
 	conn, err := cluster.Open(ctx, appDatabase)
 	if err != nil {

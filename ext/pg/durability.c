@@ -1,0 +1,56 @@
+/*
+ * durability.c
+ *	  Makes sure that the source does not forget what it has shipped.
+ *
+ * A transaction committed with synchronous_commit = off is visible before its
+ * commit is on disk.  Shipped then, it would live on at the target after a
+ * crash here that loses it; worse, its transaction id would be used again, by
+ * changes that the target's position declares shipped already.
+ */
+#include "pg_courier.h"
+
+#include "access/transam.h"
+#include "access/xlog.h"
+#include "utils/xid8.h"
+
+PG_FUNCTION_INFO_V1(courier_flush_commit);
+PG_FUNCTION_INFO_V1(courier_flush_wal);
+
+/* The commit log remembers at least this many; older ones are long on disk. */
+#define CERTAINLY_FLUSHED 1000000
+
+/*
+ * courier.flush_commit(xid8) → true, once the commit of that transaction, which
+ * the caller sees, is on disk.  Synchronous commits cost a look into the
+ * commit log.
+ */
+Datum
+courier_flush_commit(PG_FUNCTION_ARGS)
+{
+	static uint64 last = 0;
+	FullTransactionId full = PG_GETARG_FULLTRANSACTIONID(0);
+	uint64		xid = U64FromFullTransactionId(full);
+
+	if (xid != last)
+	{
+		uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+
+		if (xid + CERTAINLY_FLUSHED > next)
+		{
+			XLogRecPtr	commit = TransactionIdGetCommitLSN(XidFromFullTransactionId(full));
+
+			if (!XLogRecPtrIsInvalid(commit))
+				XLogFlush(commit);
+		}
+		last = xid;
+	}
+	PG_RETURN_BOOL(true);
+}
+
+/* courier.flush_wal(): all that has been written so far is on disk. */
+Datum
+courier_flush_wal(PG_FUNCTION_ARGS)
+{
+	XLogFlush(GetXLogInsertRecPtr());
+	PG_RETURN_VOID();
+}
