@@ -160,7 +160,7 @@ func advice(err error, node, table string) string {
 	case state == dblink.StateMissing:
 		return fmt.Sprintf("Insert the missing row into table %s on node %s, or set the subscription's option on_conflict. Shipping then goes on by itself.", table, node)
 	case state == "42501":
-		return fmt.Sprintf("Grant the role that pg_courier connects as on node %s the privilege it lacks.", node)
+		return fmt.Sprintf("Grant the role that pg_courier connects as on node %s the privilege it lacks (BYPASSRLS, if row-level security is what it met).", node)
 	case strings.HasPrefix(state, "42"):
 		return fmt.Sprintf("Make table %s on node %s like the source's. Shipping then goes on by itself.", table, node)
 	case strings.HasPrefix(state, "22"):
