@@ -25,7 +25,7 @@ type Link struct {
 
 // Outcome is what came of a string of statements.
 type Outcome struct {
-	Completed int            // statements that succeeded
+	Completed int            // statements that succeeded; the last one has not if the commit fails
 	Counts    []int64        // rows each of them touched
 	Err       *session.Error // of the first one that failed
 }

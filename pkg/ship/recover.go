@@ -94,7 +94,8 @@ func (s *Shipper) afterDataError(f *failure) error {
 	switch statement := p.statement(f.completed); {
 	case p != unit: // in the transaction that is streamed, the unit's last
 		s.limit = len(unit.places) - 1
-	case statement == nil: // a deferred constraint, raised by the commit
+	case statement == nil || f.completed == len(p.script.Statements())-1:
+		// perhaps a deferred constraint, raised by the commit: any may be at fault
 		s.limit = len(unit.places) / 2
 	case statement.Tx == 0:
 		s.limit = 1
