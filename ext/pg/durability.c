@@ -11,6 +11,7 @@
 
 #include "access/transam.h"
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "utils/xid8.h"
 
 PG_FUNCTION_INFO_V1(courier_flush_commit);
@@ -47,10 +48,27 @@ courier_flush_commit(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
+/*
+ * Where the last WAL record ends.  At the start of a page the insert position
+ * is behind a header that nobody has written yet, and can't be flushed.
+ */
+static XLogRecPtr
+end_of_wal(void)
+{
+	XLogRecPtr	position = GetXLogInsertRecPtr();
+
+	if (XLogSegmentOffset(position, wal_segment_size) == SizeOfXLogLongPHD)
+		return position - SizeOfXLogLongPHD;
+	if (position % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		return position - SizeOfXLogShortPHD;
+	return position;
+}
+
 /* courier.flush_wal(): all that has been written so far is on disk. */
 Datum
 courier_flush_wal(PG_FUNCTION_ARGS)
 {
-	XLogFlush(GetXLogInsertRecPtr());
+	if (!RecoveryInProgress())
+		XLogFlush(end_of_wal());
 	PG_RETURN_VOID();
 }

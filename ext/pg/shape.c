@@ -45,6 +45,7 @@ typedef struct MentionedShape
 } MentionedShape;
 
 static List *mentioned = NIL;	/* in TopTransactionContext */
+static bool mentioned_stored = false;	/* all changes may have been undone */
 static uint64 transaction_number = 1;
 
 static Oid
@@ -203,6 +204,7 @@ courier_shape_store_mentioned(void)
 		heap_freetuple(tuple);
 	}
 	table_close(shapes, RowExclusiveLock);
+	mentioned_stored = true;
 }
 
 /*
@@ -212,7 +214,7 @@ courier_shape_store_mentioned(void)
 void
 courier_shape_end_transaction(bool committed)
 {
-	if (committed)
+	if (committed && mentioned_stored)
 	{
 		ListCell   *lc;
 
@@ -226,5 +228,6 @@ courier_shape_end_transaction(bool committed)
 		}
 	}
 	mentioned = NIL;
+	mentioned_stored = false;
 	transaction_number++;
 }

@@ -40,9 +40,10 @@ type Interval struct {
 // The interval ends behind the last transaction queued in it, not at the present
 // snapshot: ids of later transactions, which may have completed without leaving
 // anything on disk, can be used again after a crash, and must not count as seen.
+// The last one is brought to disk before the interval is used.
 func Next(ctx context.Context, s session.Session, start change.Snapshot) (*Interval, int64, error) {
 	rows, err := s.Query(ctx,
-		`SELECT s::pg_catalog.text, l.first_k, l.last_xid,
+		`SELECT s::pg_catalog.text, l.first_k, CASE WHEN courier.flush_commit(l.last_xid) THEN l.last_xid END,
 		        (SELECT generation FROM courier.configuration)
 		 FROM courier.position() AS s, courier.look($1::pg_catalog.pg_snapshot, s) AS l`, start.String())
 	if err != nil {

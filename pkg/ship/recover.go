@@ -33,8 +33,8 @@ func (f *failure) Unwrap() error { return f.err }
 // the target's progress says.
 func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 	var stop *StopError
-	if errors.As(err, &stop) || s.link == nil {
-		return err // not attached: the caller's matter
+	if errors.As(err, &stop) || s.link == nil || s.sessionClosed() {
+		return err // not attached, or no session to go on with: the caller's matter
 	}
 	if errors.Is(err, errReplaced) {
 		s.locked = false // the lock is on the old one's number
@@ -75,6 +75,12 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 	}
 	s.detach(ctx)
 	return nil
+}
+
+// sessionClosed says that the session to the source has ended, if it can.
+func (s *Shipper) sessionClosed() bool {
+	closer, ok := s.session.(interface{ Closed() bool })
+	return ok && closer.Closed()
 }
 
 // afterDataError makes the next unit smaller or slower: a set-based one is
