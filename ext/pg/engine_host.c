@@ -52,6 +52,17 @@ courier_block_signals(sigset_t *previous)
 	sigset_t	all;
 
 	sigfillset(&all);
+
+	/*
+	 * Not those that an instruction raises: the kernel kills a process that
+	 * blocks them, while Go makes an ordinary panic of a nil pointer.
+	 */
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGFPE);
+	sigdelset(&all, SIGILL);
+	sigdelset(&all, SIGTRAP);
+	sigdelset(&all, SIGABRT);
 	pthread_sigmask(SIG_SETMASK, &all, previous);
 }
 
