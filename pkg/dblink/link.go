@@ -57,6 +57,7 @@ var settings = [][2]string{
 	{"enable_mergejoin", "off"},
 	{"enable_memoize", "off"},
 	{"enable_seqscan", "off"},
+	{"enable_bitmapscan", "off"},
 	{"max_parallel_workers_per_gather", "0"},
 	{"jit", "off"},
 	{"session_replication_role", "replica"},

@@ -220,7 +220,10 @@ func (s *Script) keySets(t *Target, rows []batch.Row) {
 	}
 }
 
-// joinKey appends the condition that joins t with keySets.
+// joinKey appends the condition that joins t with keySets. It says "equal" in
+// ways that an index can answer but a merge join can't: where the statistics of t
+// claim that it is empty, the planner would start from t, in the order of its
+// index, and go through all keys for each of its rows.
 func (s *Script) joinKey(t *Target) {
 	word := " WHERE t."
 	for i := range t.columns {
@@ -230,8 +233,18 @@ func (s *Script) joinKey(t *Target) {
 		}
 		s.write(word)
 		s.text = append(s.text, c.name...)
-		s.write(" ", c.equal, " u.k")
-		s.text = appendInt(s.text, i)
+		if c.equal == "=" {
+			s.write(" >= u.k")
+			s.text = appendInt(s.text, i)
+			s.write(" AND t.")
+			s.text = append(s.text, c.name...)
+			s.write(" <= u.k")
+			s.text = appendInt(s.text, i)
+		} else { // an extension's type: only its equality is known
+			s.write(" ", c.equal, " ANY (ARRAY[u.k")
+			s.text = appendInt(s.text, i)
+			s.write("])")
+		}
 		word = " AND t."
 	}
 }

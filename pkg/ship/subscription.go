@@ -56,8 +56,8 @@ func (o Options) Policy() render.Policy {
 
 // Sizes of a batch where the options say nothing.
 const (
-	standardRows  = 5000    // changes
-	standardBytes = 2 << 20 // of queued messages
+	standardRows  = 20000   // changes
+	standardBytes = 4 << 20 // of queued messages
 )
 
 // batchLimits says at how many changes and bytes a batch ends.
