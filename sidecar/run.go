@@ -20,9 +20,8 @@ func runCommand() *cli.Command {
 		ArgsUsage: " ",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{
-				Name:     "database",
-				Usage:    "`DSN` of a database to work for, a libpq connection string or URI; may be repeated",
-				Required: true,
+				Name:  "database",
+				Usage: "`DSN` of a database to work for, a libpq connection string or URI; may be repeated",
 			},
 			&cli.StringFlag{
 				Name:  "log-level",
@@ -48,6 +47,9 @@ func run(c *cli.Context) error {
 	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level}))
 
 	databases := c.StringSlice("database")
+	if len(databases) == 0 {
+		return cli.Exit("name at least one database: courier run --database 'host=localhost dbname=shop user=postgres'", exitUsage)
+	}
 	for _, dsn := range databases {
 		// its own words may quote the string, and so a password
 		if _, err := pgx.ParseConfig(dsn); err != nil {
