@@ -49,7 +49,8 @@ begin
         connected := true;
         execute format('select %I.dblink_exec($1, $2)', dblink)
             using connection, 'set statement_timeout = ''10s''; set client_min_messages = warning; '
-                           'set search_path = pg_catalog';
+                           'set search_path = pg_catalog; set default_transaction_read_only = off; '
+                           'set default_transaction_isolation = ''read committed''';
         execute format('select %I.dblink_exec($1, $2)', dblink)
             using connection, courier.clean_target_command(old.progress_key);
         execute format('select %I.dblink_disconnect($1)', dblink) using connection;

@@ -62,6 +62,9 @@ func courier_engine_ship(host *C.CourierHost, subscription *C.char) (outcome C.C
 }
 
 func shipNow(ctx context.Context, s *spi, subscription *C.char) (int64, error) {
+	if _, err := s.Query(ctx, "SELECT courier.require_administrator()"); err != nil {
+		return 0, err
+	}
 	var names []string
 	if subscription != nil {
 		names = []string{C.GoString(subscription)}

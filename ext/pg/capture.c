@@ -126,27 +126,28 @@ courier_enqueue_row(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Datum	   *values;
 	bool	   *nulls;
+	char	   *name;
 
 	PreventCommandIfReadOnly("courier.enqueue_upsert() or enqueue_delete()");
 	PreventCommandDuringRecovery("courier.enqueue_upsert() or enqueue_delete()");
 	rel = relation_open(relid, AccessShareLock);
 	desc = RelationGetDescr(rel);
+	name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+									  RelationGetRelationName(rel));
 	if (argument_type != rel->rd_rel->reltype)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the row given is of type %s, not a row of table \"%s\"",
-						format_type_be(argument_type),
-						RelationGetRelationName(rel)),
+				 errmsg("the row given is of type %s, not a row of table %s",
+						format_type_be(argument_type), name),
 				 errhint("Pass whole rows, as in SELECT courier.enqueue_upsert('%s', t) FROM %s t.",
-						 RelationGetRelationName(rel),
-						 RelationGetRelationName(rel))));
+						 name, name)));
 
 	relation = courier_relation_lookup(rel);
 	if (!relation->has_key)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("rows of table \"%s\" can't be shipped again, because it has no key",
-						RelationGetRelationName(rel)),
+				 errmsg("rows of table %s can't be shipped again, because it has no key",
+						name),
 				 errhint("Add a primary key to the table.")));
 	courier_shape_mention(relation);
 

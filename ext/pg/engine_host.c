@@ -205,10 +205,16 @@ run_statement(const char *sql, int nargs, const CourierText *args,
 			  CourierRows *rows)
 {
 	MemoryContext owner;
-	Datum	   *values = palloc(sizeof(Datum) * Max(nargs, 1));
-	char	   *nulls = palloc(Max(nargs, 1));
+	Datum	   *values;
+	char	   *nulls;
 	int			status;
 
+	/* first: its memory goes with SPI_finish(), the caller's stays for long */
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+
+	values = palloc(sizeof(Datum) * Max(nargs, 1));
+	nulls = palloc(Max(nargs, 1));
 	for (int i = 0; i < nargs; i++)
 	{
 		nulls[i] = args[i].data == NULL ? 'n' : ' ';
@@ -217,8 +223,6 @@ run_statement(const char *sql, int nargs, const CourierText *args,
 													 args[i].length));
 	}
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
 	if (pinned != NULL)
 		PushActiveSnapshot(pinned);
 	status = SPI_execute_plan(prepared_plan(sql, nargs), values, nulls,

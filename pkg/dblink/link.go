@@ -61,6 +61,7 @@ var settings = [][2]string{
 	{"max_parallel_workers_per_gather", "0"},
 	{"jit", "off"},
 	{"session_replication_role", "replica"},
+	{"client_min_messages", "error"},     // a notice would end up in the source server's log
 	{"log_min_error_statement", "panic"}, // a batch holds rows, which have no place in a log
 	{"log_error_verbosity", "terse"},
 }

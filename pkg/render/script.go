@@ -17,7 +17,7 @@ type Options struct {
 	// CheckUpdates makes an update that does not find its row an error, by
 	// courier_target.check_updated (SQLSTATE PC002).
 	CheckUpdates bool
-	Policy       Policy                     // row by row only
+	Policy       Policy                     // set-based: Error checks deletes too
 	Subscription string                     // its progress key, stored with events
 	Rank         func(*change.Relation) int // parents lower than children; nil if order does not matter
 }

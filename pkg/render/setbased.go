@@ -122,22 +122,28 @@ func (s *Script) onConflict(t *Target) {
 	}
 }
 
-func (s *Script) deletes(t *Target, rows []batch.Row) {
+func (s *Script) deletes(t *Target, rows []batch.Row, check bool) {
 	if len(rows) == 0 {
 		return
 	}
 	s.begin(Statement{Relation: t.relation, Op: change.Delete, Rows: len(rows), Tx: firstTx(rows), Change: -1})
+	if check {
+		s.write("WITH u AS (")
+	}
 	s.write("DELETE FROM ")
 	s.text = append(s.text, t.name...)
 	s.write(" AS t")
 	if len(rows) == 1 {
 		s.whereKey(t, rows[0].Key)
-		return
+	} else {
+		s.write(" USING (SELECT ")
+		s.keySets(t, rows)
+		s.write(") AS u")
+		s.joinKey(t)
 	}
-	s.write(" USING (SELECT ")
-	s.keySets(t, rows)
-	s.write(") AS u")
-	s.joinKey(t)
+	if check {
+		s.check(t, len(rows))
+	}
 }
 
 func (s *Script) updates(t *Target, group *batch.Updates, check bool) error {

@@ -2,6 +2,7 @@ package ship
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -93,6 +94,12 @@ func (s *Shipper) shipUpTo(ctx context.Context) error {
 // copyTables copies tables inside one transaction on the target, which also
 // moves the progress there, so that no change the copy holds is shipped again.
 func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Position) error {
+	slices.SortFunc(tables, func(a, b *Table) int {
+		if d := s.catalog.ranks[a.OID] - s.catalog.ranks[b.OID]; d != 0 {
+			return d
+		}
+		return strings.Compare(a.Schema+"."+a.Name, b.Schema+"."+b.Name)
+	})
 	if err := s.requireEmpty(ctx, tables); err != nil {
 		return err
 	}
@@ -112,12 +119,6 @@ func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Po
 	if err := s.link.Exec(ctx, script.String()); err != nil {
 		return fmt.Errorf("begin the copy to node %s: %w", s.sub.Node, err)
 	}
-	slices.SortFunc(tables, func(a, b *Table) int {
-		if d := s.catalog.ranks[a.OID] - s.catalog.ranks[b.OID]; d != 0 {
-			return d
-		}
-		return strings.Compare(a.Schema+"."+a.Name, b.Schema+"."+b.Name)
-	})
 	for _, table := range tables {
 		s.log.Info("copying a table", "subscription", s.name, "node", s.sub.Node, "table", table.Schema+"."+table.Name)
 		if err := s.copyTable(ctx, table); err != nil {
@@ -162,7 +163,7 @@ func (s *Shipper) requireEmpty(ctx context.Context, tables []*Table) error {
 
 // copyTable copies a table, or the partitions of one, page range by page range.
 func (s *Shipper) copyTable(ctx context.Context, table *Table) error {
-	relation, err := s.sourceRelation(ctx, table)
+	relation, columns, err := s.sourceRelation(ctx, table)
 	if err != nil {
 		return err
 	}
@@ -177,9 +178,8 @@ func (s *Shipper) copyTable(ctx context.Context, table *Table) error {
 	if err != nil {
 		return fmt.Errorf("look at table %s: %w", relation, err)
 	}
-	columns := make([]string, len(relation.Columns))
-	for i := range relation.Columns {
-		columns[i] = identifier(relation.Columns[i].Name)
+	if _, err = (lookup{s.catalog, ctx}).Target(relation); err != nil {
+		return err // even if there is no row to write
 	}
 	sent := false
 	for _, leaf := range leaves {
@@ -254,33 +254,40 @@ func (s *Shipper) renderCopy(ctx context.Context, relation *change.Relation, row
 	return script, nil
 }
 
-// sourceRelation describes a table as it is now, without a key: a copy only
-// inserts.
-func (s *Shipper) sourceRelation(ctx context.Context, table *Table) (*change.Relation, error) {
-	rows, err := s.session.Query(ctx, `SELECT a.attname, a.atttypid, a.atttypmod
+// sourceRelation describes a table as it is now, without a key, since a copy only
+// inserts, and says how its columns are selected as text.
+func (s *Shipper) sourceRelation(ctx context.Context, table *Table) (*change.Relation, []string, error) {
+	// a session returns bytea, and domains over it, as raw bytes
+	rows, err := s.session.Query(ctx, `SELECT a.attname, a.atttypid, a.atttypmod,
+		pg_catalog.quote_ident(a.attname) || CASE WHEN (
+		    WITH RECURSIVE b AS (
+		        SELECT t.oid, t.typbasetype FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid
+		        UNION ALL
+		        SELECT t.oid, t.typbasetype FROM b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype)
+		    SELECT pg_catalog.bool_or(b.oid = 'pg_catalog.bytea'::pg_catalog.regtype) FROM b)
+		THEN '::pg_catalog.text' ELSE '' END
 		FROM pg_catalog.pg_attribute a
 		WHERE a.attrelid = $1::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 		ORDER BY a.attnum`, strconv.FormatUint(uint64(table.OID), 10))
 	if err != nil {
-		return nil, fmt.Errorf("look at table %s.%s: %w", table.Schema, table.Name, err)
+		return nil, nil, fmt.Errorf("look at table %s.%s: %w", table.Schema, table.Name, err)
 	}
 	relation := &change.Relation{OID: table.OID, Schema: table.Schema, Name: table.Name, Identity: 'n'}
+	var selected []string
 	for _, row := range rows {
 		name := string(row[0])
 		if table.Filter.Columns != nil && !table.Filter.Columns[name] {
 			continue
 		}
-		oid, err := strconv.ParseUint(string(row[1]), 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("look at table %s: %w", relation, err)
-		}
-		typmod, err := strconv.ParseInt(string(row[2]), 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("look at table %s: %w", relation, err)
+		oid, err1 := strconv.ParseUint(string(row[1]), 10, 32)
+		typmod, err2 := strconv.ParseInt(string(row[2]), 10, 32)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, nil, fmt.Errorf("look at table %s: %w", relation, err)
 		}
 		relation.Columns = append(relation.Columns, change.Column{Name: name, TypeOID: uint32(oid), TypeMod: int32(typmod)})
+		selected = append(selected, string(row[3]))
 	}
-	return relation, nil
+	return relation, selected, nil
 }
 
 // stopCopy explains a copy that the target does not take.

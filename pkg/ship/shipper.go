@@ -51,8 +51,8 @@ type Shipper struct {
 	head     string           // the target's progress, in flight included
 
 	fold    *batch.Fold
-	scripts [2]render.Script // one in flight, one being written
-	changes []numbered       // of the piece being written, row by row
+	scripts [2]*render.Script // one in flight, one being written
+	changes []numbered        // of the piece being written, row by row
 	flight  *piece
 
 	slowUntil place // transactions up to this one go row by row
@@ -80,7 +80,7 @@ func New(config Config) *Shipper {
 		session: config.Session, name: config.Subscription, kind: config.Shipper,
 		inTransaction: config.InTransaction, log: config.Log, now: config.Now,
 		catalog: newCatalog(config.Session), fold: batch.New(), counts: make(counts),
-		unit: unit{counts: make(counts)},
+		scripts: [2]*render.Script{{}, {}}, unit: unit{counts: make(counts)},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -245,7 +245,7 @@ func (s *Shipper) forgetUnit() {
 func (s *Shipper) nextScript() *render.Script {
 	s.scripts[0], s.scripts[1] = s.scripts[1], s.scripts[0]
 	s.scripts[0].Reset()
-	return &s.scripts[0]
+	return s.scripts[0]
 }
 
 // detach gives up the connection, whatever its state.
