@@ -14,11 +14,9 @@
  */
 #include "pg_courier.h"
 
-#include "access/detoast.h"
 #include "miscadmin.h"
 #include "pgtime.h"
 #include "replication/logicalproto.h"
-#include "utils/builtins.h"
 #include "utils/bytea.h"
 #include "utils/datum.h"
 #include "utils/float.h"
@@ -39,10 +37,6 @@ typedef struct OutputSettings
 } OutputSettings;
 
 static pg_tz *utc = NULL;
-
-static void put_tuple(CourierRelation *relation, Datum *values, bool *nulls,
-					  Datum *old_values, bool *old_nulls);
-static void put_key(CourierRelation *relation, Datum *values, bool *nulls);
 
 static bool
 settings_are_canonical(void)
@@ -129,7 +123,7 @@ courier_write_insert(CourierRelation *relation, Datum *values, bool *nulls,
 	courier_put_int32(relation->shape);
 	courier_put_byte('N');
 	WITH_CANONICAL_SETTINGS(relation,
-							put_tuple(relation, values, nulls, NULL, NULL));
+							courier_put_tuple(relation, values, nulls, NULL, NULL));
 	courier_message_end();
 }
 
@@ -164,17 +158,17 @@ put_update_tuples(CourierRelation *relation,
 	if (relation->whole_row)
 	{
 		courier_put_byte('O');
-		put_tuple(relation, old_values, old_nulls, NULL, NULL);
+		courier_put_tuple(relation, old_values, old_nulls, NULL, NULL);
 	}
 	else if (relation->has_key &&
 			 key_changed(relation, old_values, old_nulls,
 						 new_values, new_nulls))
 	{
 		courier_put_byte('K');
-		put_key(relation, old_values, old_nulls);
+		courier_put_key(relation, old_values, old_nulls);
 	}
 	courier_put_byte('N');
-	put_tuple(relation, new_values, new_nulls, old_values, old_nulls);
+	courier_put_tuple(relation, new_values, new_nulls, old_values, old_nulls);
 }
 
 void
@@ -198,12 +192,12 @@ put_old_row(CourierRelation *relation, Datum *values, bool *nulls)
 	if (relation->has_key)
 	{
 		courier_put_byte('K');
-		put_key(relation, values, nulls);
+		courier_put_key(relation, values, nulls);
 	}
 	else
 	{
 		courier_put_byte('O');
-		put_tuple(relation, values, nulls, NULL, NULL);
+		courier_put_tuple(relation, values, nulls, NULL, NULL);
 	}
 }
 
@@ -240,137 +234,4 @@ courier_write_event(const char *channel, const char *payload, Size length)
 	courier_put_int32((int32) length);
 	courier_put_bytes(payload, length);
 	courier_message_end();
-}
-
-/* A value whose text is already known. */
-static void
-put_text(const char *text, Size length)
-{
-	courier_put_byte(LOGICALREP_COLUMN_TEXT);
-	courier_put_int32((int32) length);
-	courier_put_bytes(text, length);
-}
-
-/* An integer, written without calling through fmgr. */
-static void
-put_integer(CourierOutput kind, Datum value)
-{
-	Size		start;
-	char	   *digits;
-	int			length = 0;
-
-	courier_put_byte(LOGICALREP_COLUMN_TEXT);
-	start = courier_put_tell();
-	courier_put_int32(0);
-	digits = courier_put_reserve(MAXINT8LEN + 1);
-	switch (kind)
-	{
-		case COURIER_OUTPUT_INT2:
-			length = pg_itoa(DatumGetInt16(value), digits);
-			break;
-		case COURIER_OUTPUT_INT4:
-			length = pg_ltoa(DatumGetInt32(value), digits);
-			break;
-		case COURIER_OUTPUT_INT8:
-			length = pg_lltoa(DatumGetInt64(value), digits);
-			break;
-		default:
-			elog(ERROR, "unexpected output kind %d", (int) kind);
-	}
-	courier_put_advance(length);
-	courier_put_int32_at(start, length);
-}
-
-static void
-put_value(CourierColumn *column, Datum value)
-{
-	switch (column->kind)
-	{
-		case COURIER_OUTPUT_INT2:
-		case COURIER_OUTPUT_INT4:
-		case COURIER_OUTPUT_INT8:
-			put_integer(column->kind, value);
-			break;
-
-		case COURIER_OUTPUT_VARLENA:
-			{
-				struct varlena *text = PG_DETOAST_DATUM_PACKED(value);
-
-				put_text(VARDATA_ANY(text), VARSIZE_ANY_EXHDR(text));
-				if ((Pointer) text != DatumGetPointer(value))
-					pfree(text);
-				break;
-			}
-
-		case COURIER_OUTPUT_FUNCTION:
-			{
-				char	   *text = OutputFunctionCall(&column->output, value);
-
-				put_text(text, strlen(text));
-				pfree(text);
-				break;
-			}
-	}
-}
-
-/*
- * Is this value stored out of line, and is it the very value the old row
- * pointed to?  Then the target has it, and it need not be fetched.
- */
-static bool
-is_unchanged_toast(CourierColumn *column, Datum value, Datum old_value)
-{
-	struct varatt_external new_pointer;
-	struct varatt_external old_pointer;
-
-	if (column->length != -1 ||
-		!VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(value)) ||
-		!VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(old_value)))
-		return false;
-
-	VARATT_EXTERNAL_GET_POINTER(new_pointer, DatumGetPointer(value));
-	VARATT_EXTERNAL_GET_POINTER(old_pointer, DatumGetPointer(old_value));
-	return memcmp(&new_pointer, &old_pointer, sizeof(new_pointer)) == 0;
-}
-
-/*
- * A tuple of all columns.  With the old row given, an out-of-line value that
- * the update left alone is written as 'u', unless the row is found by it.
- */
-static void
-put_tuple(CourierRelation *relation, Datum *values, bool *nulls,
-		  Datum *old_values, bool *old_nulls)
-{
-	courier_put_int16((int16) relation->ncolumns);
-	for (int i = 0; i < relation->ncolumns; i++)
-	{
-		CourierColumn *column = &relation->columns[i];
-		int			at = column->attnum - 1;
-
-		if (nulls[at])
-			courier_put_byte(LOGICALREP_COLUMN_NULL);
-		else if (old_values != NULL && !old_nulls[at] &&
-				 (!column->key || relation->whole_row) &&
-				 is_unchanged_toast(column, values[at], old_values[at]))
-			courier_put_byte(LOGICALREP_COLUMN_UNCHANGED);
-		else
-			put_value(column, values[at]);
-	}
-}
-
-/* A tuple in which only the replica identity's columns have their values. */
-static void
-put_key(CourierRelation *relation, Datum *values, bool *nulls)
-{
-	courier_put_int16((int16) relation->ncolumns);
-	for (int i = 0; i < relation->ncolumns; i++)
-	{
-		CourierColumn *column = &relation->columns[i];
-		int			at = column->attnum - 1;
-
-		if (!column->key || nulls[at])
-			courier_put_byte(LOGICALREP_COLUMN_NULL);
-		else
-			put_value(column, values[at]);
-	}
 }

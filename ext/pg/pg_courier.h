@@ -111,6 +111,13 @@ extern bool courier_buffer_next_frame(CourierBufferReader *reader,
 extern void courier_buffer_copy(CourierBufferReader *reader, char *dest,
 								Size length);
 
+/* ---- tuple.c: rows in messages ---- */
+extern void courier_put_tuple(CourierRelation *relation,
+							  Datum *values, bool *nulls,
+							  Datum *old_values, bool *old_nulls);
+extern void courier_put_key(CourierRelation *relation,
+							Datum *values, bool *nulls);
+
 /* ---- message.c: pgoutput messages ---- */
 extern void courier_write_insert(CourierRelation *relation,
 								 Datum *values, bool *nulls, char kind);

@@ -33,15 +33,40 @@ func (t *table) finish() int {
 	return kept
 }
 
+// maxColumnSets bounds how many statements a table's updates may need: rows that
+// would add one more set the columns they left the same as well.
+const maxColumnSets = 8
+
 // group adds an updated row to the updates that set the same columns, or drops
 // it if it sets none.
 func (t *table) group(e *entity) {
 	moved := !sameKey(t.keys, e.orig, e.row)
+	if !t.columnSet(e, moved, false) {
+		return
+	}
+	i, ok := t.groups[string(t.columns)]
+	if !ok && len(t.groups) >= maxColumnSets {
+		t.columnSet(e, moved, true)
+		i, ok = t.groups[string(t.columns)]
+	}
+	if !ok {
+		i = t.newGroup(moved)
+		t.groups[string(t.columns)] = i
+	}
+	group := &t.out.Updates[i]
+	group.Rows = append(group.Rows, Row{Key: e.orig, New: e.row, Tx: e.tx})
+}
+
+// columnSet notes in t.columns which columns an updated row sets, those that it
+// left the same only if asked for, and whether its key moves. It returns false if
+// there is nothing to set.
+func (t *table) columnSet(e *entity, moved, same bool) bool {
 	b := t.columns[:0]
 	any := moved
 	for i := range e.row {
+		key := t.out.Relation.Columns[i].Key
 		set := byte(0)
-		if e.row[i].Kind != change.Unchanged && (moved || !t.out.Relation.Columns[i].Key) {
+		if e.row[i].Kind != change.Unchanged && (moved || !key) && (same || key || !e.row[i].Same) {
 			set, any = 1, true
 		}
 		b = append(b, set)
@@ -50,16 +75,7 @@ func (t *table) group(e *entity) {
 		b = append(b, 1)
 	}
 	t.columns = b
-	if !any {
-		return
-	}
-	i, ok := t.groups[string(b)]
-	if !ok {
-		i = t.newGroup(moved)
-		t.groups[string(b)] = i
-	}
-	group := &t.out.Updates[i]
-	group.Rows = append(group.Rows, Row{Key: e.orig, New: e.row, Tx: e.tx})
+	return any
 }
 
 // newGroup appends an empty group that sets t.columns, reusing its memory.

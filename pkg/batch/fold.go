@@ -138,17 +138,11 @@ func (f *Fold) endSegment() {
 	clear(f.tables)
 }
 
-// merge returns newer with its unchanged values taken from older. Neither
-// is modified: the original changes may yet be applied one by one.
+// merge returns newer with its unchanged values taken from older. A value that
+// older has changed stays changed, though newer has left it as it was. Neither is
+// modified: the original changes may yet be applied one by one.
 func (f *Fold) merge(older, newer []change.Value) []change.Value {
-	unchanged := false
-	for i := range newer {
-		if newer[i].Kind == change.Unchanged {
-			unchanged = true
-			break
-		}
-	}
-	if !unchanged {
+	if !slices.ContainsFunc(newer, func(v change.Value) bool { return v.Same || v.Kind == change.Unchanged }) {
 		return newer
 	}
 	if cap(f.merged)-len(f.merged) < len(newer) {
@@ -160,8 +154,11 @@ func (f *Fold) merge(older, newer []change.Value) []change.Value {
 	for i := range newer {
 		if newer[i].Kind == change.Unchanged {
 			row[i] = older[i]
-		} else {
-			row[i] = newer[i]
+			continue
+		}
+		row[i] = newer[i]
+		if newer[i].Same && !older[i].Same && older[i].Kind != change.Unchanged {
+			row[i].Same = false
 		}
 	}
 	return row

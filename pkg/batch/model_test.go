@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -105,6 +106,9 @@ func (m *model) one(c *change.Change) error {
 		}
 		if keyOf(r, before) != keyOf(r, c.New) && table[keyOf(r, c.New)] != nil {
 			return fmt.Errorf("update to %s clashes", keyOf(r, c.New))
+		}
+		for i := range c.New {
+			c.New[i].Same = !r.Columns[i].Key && c.New[i].Kind == row[i].Kind && bytes.Equal(c.New[i].Data, row[i].Data)
 		}
 		delete(table, keyOf(r, before))
 		table[keyOf(r, c.New)] = overlay(row, c.New)

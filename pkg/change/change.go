@@ -45,6 +45,7 @@ const (
 // Value is one column of a tuple.
 type Value struct {
 	Kind Kind
+	Same bool   // in an update's new row: Null or Text, but as it was before
 	Data []byte // for Text; aliases the chunk the value was decoded from
 }
 

@@ -33,6 +33,9 @@ func drawTuple(t *rapid.T, r *change.Relation, unchanged bool) []change.Value {
 			kind = rapid.SampledFrom(kinds).Draw(t, "kind")
 		}
 		tuple[i].Kind = kind
+		if unchanged && !r.Columns[i].Key && kind != change.Unchanged {
+			tuple[i].Same = rapid.Bool().Draw(t, "same")
+		}
 		if kind == change.Text {
 			tuple[i].Data = rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "data")
 		}
@@ -98,7 +101,7 @@ func cut(t *rapid.T, messages [][]byte) [][]byte {
 func requireSame(t require.TestingT, want, got *change.Change) {
 	sameTuple := func(a, b []change.Value) bool {
 		return (a == nil) == (b == nil) && slices.EqualFunc(a, b, func(x, y change.Value) bool {
-			return x.Kind == y.Kind && string(x.Data) == string(y.Data)
+			return x.Kind == y.Kind && x.Same == y.Same && string(x.Data) == string(y.Data)
 		})
 	}
 	require.Equal(t, want.Op, got.Op)

@@ -20,7 +20,14 @@ func (m shapeMap) Shape(id uint32) (*change.Relation, error) {
 func encodeTuple(b []byte, tuple []change.Value) []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(len(tuple)))
 	for _, v := range tuple {
-		b = append(b, byte(v.Kind))
+		switch {
+		case v.Same && v.Kind == change.Text:
+			b = append(b, sameText)
+		case v.Same:
+			b = append(b, sameNull)
+		default:
+			b = append(b, byte(v.Kind))
+		}
 		if v.Kind == change.Text {
 			b = binary.BigEndian.AppendUint32(b, uint32(len(v.Data)))
 			b = append(b, v.Data...)

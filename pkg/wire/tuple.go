@@ -40,8 +40,15 @@ func (s *slab) recycle() {
 	s.next, s.free = 0, nil
 }
 
+// Kinds of values that our capture adds to pgoutput's: those an update left as
+// they were. They are sent so that the row can be inserted should it be missing.
+const (
+	sameText = 's'
+	sameNull = 'z'
+)
+
 // tuple decodes one row and returns what follows it. Only an update's new row
-// may have unchanged values.
+// may have values that are unchanged or the same.
 func (d *Decoder) tuple(message byte, relation *change.Relation, b []byte) ([]change.Value, []byte, error) {
 	if len(b) < 2 {
 		return nil, nil, malformed(message, "it ends before a row")
@@ -57,7 +64,16 @@ func (d *Decoder) tuple(message byte, relation *change.Relation, b []byte) ([]ch
 			return nil, nil, malformed(message, "it ends inside a row")
 		}
 		value := &values[i]
-		value.Kind = change.Kind(b[0])
+		value.Kind, value.Same = change.Kind(b[0]), false
+		switch b[0] {
+		case sameText:
+			value.Kind, value.Same = change.Text, true
+		case sameNull:
+			value.Kind, value.Same = change.Null, true
+		}
+		if (value.Same || value.Kind == change.Unchanged) && message != byte(change.Update) {
+			return nil, nil, malformed(message, "a value is unchanged outside an update")
+		}
 		switch value.Kind {
 		case change.Text:
 			if len(b) < 5 {
@@ -71,9 +87,6 @@ func (d *Decoder) tuple(message byte, relation *change.Relation, b []byte) ([]ch
 			value.Data = b[:length:length]
 			b = b[length:]
 		case change.Null, change.Unchanged:
-			if value.Kind == change.Unchanged && message != byte(change.Update) {
-				return nil, nil, malformed(message, "a value is unchanged outside an update")
-			}
 			value.Data = nil
 			b = b[1:]
 		default:
