@@ -113,6 +113,13 @@ use_engine_settings(void)
 	courier_set_guc("bytea_output", "hex");
 	courier_set_guc("lc_monetary", "C");
 	courier_set_guc("row_security", "off");
+
+	/* the plan that reading the queue needs, see pkg/queue */
+	courier_set_guc("enable_seqscan", "off");
+	courier_set_guc("enable_bitmapscan", "off");
+	courier_set_guc("enable_sort", "off");
+	courier_set_guc("enable_incremental_sort", "off");
+	courier_set_guc("plan_cache_mode", "force_generic_plan");
 	courier_set_guc("jit", "off");
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/pg-courier/pg_courier/pkg/change"
 	"github.com/pg-courier/pg_courier/pkg/session"
@@ -16,8 +17,6 @@ type Chunk struct {
 	K       change.LSN
 	XID     uint64
 	Seq     int32
-	Origin  int32 // 0 for local changes
-	Clock   int64 // hybrid logical clock: ms since 1970 << 16 | counter
 	Changes int32 // that begin in this chunk
 	Data    []byte
 }
@@ -25,7 +24,8 @@ type Chunk struct {
 // Interval is what is to be read between two positions.
 type Interval struct {
 	Start, End change.Snapshot
-	start, end string // as text
+	end        string // as text
+	waiting    string // what Start saw in progress, as an array
 
 	// read up to here
 	k   change.LSN
@@ -64,7 +64,7 @@ func Next(ctx context.Context, s session.Session, start change.Snapshot) (*Inter
 		return nil, 0, fmt.Errorf("look into the queue: %w", err)
 	}
 	end := upTo(now, last, start)
-	return &Interval{Start: start, End: end, start: start.String(), end: end.String(), k: first, seq: -1}, generation, nil
+	return newInterval(start, end, first, 0, -1), generation, nil
 }
 
 // upTo is the snapshot as far as the transaction last, but never before start: a
@@ -83,19 +83,15 @@ func upTo(now change.Snapshot, last uint64, start change.Snapshot) change.Snapsh
 // Resume opens the interval of an unfinished position behind the transaction
 // it names.
 func Resume(p change.Position) *Interval {
-	return &Interval{Start: p.Start, End: *p.End, start: p.Start.String(), end: p.End.String(),
-		k: p.K, xid: p.XID, seq: math.MaxInt32}
+	return newInterval(p.Start, *p.End, p.K, p.XID, math.MaxInt32)
 }
 
 // Read returns the next chunks, at most limit of them. Fewer means that the
 // interval is at its end.
 func (i *Interval) Read(ctx context.Context, s session.Session, limit int) ([]Chunk, error) {
-	rows, err := s.Query(ctx,
-		`SELECT k, xid, seq, origin, clock, changes, data
-		 FROM courier.read_queue($1::pg_catalog.pg_snapshot, $2::pg_catalog.pg_snapshot,
-		      $3::pg_catalog.pg_lsn, $4::pg_catalog.xid8, $5::pg_catalog.int4, $6::pg_catalog.int4)`,
-		i.start, i.end, i.k.String(), strconv.FormatUint(i.xid, 10),
-		strconv.Itoa(int(i.seq)), strconv.Itoa(limit))
+	rows, err := s.Query(ctx, readPage, i.end,
+		i.k.String(), strconv.FormatUint(i.xid, 10), strconv.Itoa(int(i.seq)), strconv.Itoa(limit),
+		strconv.FormatUint(i.Start.Xmax, 10), i.waiting)
 	if err != nil {
 		return nil, fmt.Errorf("read the queue: %w", err)
 	}
@@ -112,28 +108,44 @@ func (i *Interval) Read(ctx context.Context, s session.Session, limit int) ([]Ch
 	return chunks, nil
 }
 
+// readPage reads a page: $1 the interval's end, ($2, $3, $4) what was read last,
+// $5 how many chunks, and which transactions the interval's start did not see:
+// those from $6 on, and $7. What is read is brought to disk here before it can
+// be shipped.
+//
+// The one good plan is a merge of the segments' indexes on (k, xid, seq). The
+// segments have no statistics from which the planner could know it, hence the
+// settings of engine sessions; and it merges only what has an order of its own,
+// hence the ORDER BY and LIMIT of each arm.
+var readPage = func() string {
+	var arms []string
+	for _, segment := range []string{"queue_0", "queue_1", "queue_2"} {
+		arms = append(arms, `(SELECT k, xid, seq, changes, data FROM courier.`+segment+`
+			WHERE (k, xid, seq) > ($2::pg_catalog.pg_lsn, $3::pg_catalog.xid8, $4::pg_catalog.int4)
+			  AND (xid >= $6::pg_catalog.xid8 OR xid = ANY ($7::pg_catalog.xid8[]))
+			  AND pg_catalog.pg_visible_in_snapshot(xid, $1::pg_catalog.pg_snapshot)
+			ORDER BY k, xid, seq LIMIT $5::pg_catalog.int4)`)
+	}
+	return `SELECT CASE WHEN courier.flush_commit(xid) THEN k END, xid, seq, changes, data
+		FROM (` + strings.Join(arms, " UNION ALL ") + `) AS q
+		ORDER BY q.k, q.xid, q.seq LIMIT $5::pg_catalog.int4`
+}()
+
 func parseChunk(row session.Row) (Chunk, error) {
-	var c Chunk
-	var err error
-	number := func(column int, bits int) int64 {
-		n, e := strconv.ParseInt(string(row[column]), 10, bits)
-		if e != nil && err == nil {
-			err = e
-		}
-		return n
+	k, err := change.ParseLSN(string(row[0]))
+	xid, err2 := strconv.ParseUint(string(row[1]), 10, 64)
+	seq, err3 := strconv.ParseInt(string(row[2]), 10, 32)
+	changes, err4 := strconv.ParseInt(string(row[3]), 10, 32)
+	return Chunk{K: k, XID: xid, Seq: int32(seq), Changes: int32(changes), Data: row[4]},
+		errors.Join(err, err2, err3, err4)
+}
+
+// newInterval opens an interval behind a place in it.
+func newInterval(start, end change.Snapshot, k change.LSN, xid uint64, seq int32) *Interval {
+	waiting := make([]string, len(start.InProgress))
+	for i, x := range start.InProgress {
+		waiting[i] = strconv.FormatUint(x, 10)
 	}
-	k, e := change.ParseLSN(string(row[0]))
-	if e != nil {
-		return c, e
-	}
-	c = Chunk{
-		K:       k,
-		XID:     uint64(number(1, 64)),
-		Seq:     int32(number(2, 32)),
-		Origin:  int32(number(3, 32)),
-		Clock:   number(4, 64),
-		Changes: int32(number(5, 32)),
-		Data:    row[6],
-	}
-	return c, err
+	return &Interval{Start: start, End: end, end: end.String(), waiting: "{" + strings.Join(waiting, ",") + "}",
+		k: k, xid: xid, seq: seq}
 }

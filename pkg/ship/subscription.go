@@ -56,7 +56,7 @@ func (o Options) Policy() render.Policy {
 
 // Sizes of a batch where the options say nothing.
 const (
-	standardRows  = 20000   // changes
+	standardRows  = 10000   // changes
 	standardBytes = 4 << 20 // of queued messages
 )
 
