@@ -102,6 +102,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 SET enable_bitmapscan = off
+SET max_parallel_workers_per_gather = 0
 SET jit = off
 AS $$
 DECLARE

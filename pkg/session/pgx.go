@@ -61,6 +61,7 @@ const setup = `SELECT pg_catalog.set_config('client_encoding', pg_catalog.pg_enc
        pg_catalog.set_config('enable_sort', 'off', false),
        pg_catalog.set_config('enable_incremental_sort', 'off', false),
        pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false),
+       pg_catalog.set_config('max_parallel_workers_per_gather', '0', false),
        pg_catalog.set_config('jit', 'off', false)
 FROM pg_catalog.pg_database AS d
 WHERE d.datname = pg_catalog.current_database()`
