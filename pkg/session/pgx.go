@@ -98,8 +98,9 @@ func (s *PGX) Query(ctx context.Context, sql string, args ...any) ([]Row, error)
 	}
 	defer rows.Close()
 	var result []Row
+	var c copier
 	for rows.Next() {
-		result = append(result, copyRow(rows.RawValues()))
+		result = append(result, c.row(rows.RawValues()))
 	}
 	if err := rows.Err(); err != nil {
 		return nil, databaseError(err)
@@ -107,24 +108,40 @@ func (s *PGX) Query(ctx context.Context, sql string, args ...any) ([]Row, error)
 	return result, nil
 }
 
-// copyRow copies a row out of the connection's read buffer in one allocation
-// for its values.
-func copyRow(raw [][]byte) Row {
-	size := 0
+// Blocks in which the rows of a result are laid out: the queue has many small
+// ones.
+const (
+	valueBlock = 64 << 10 // bytes
+	rowBlock   = 2048     // values
+)
+
+// copier copies rows out of the connection's read buffer, many to a block.
+type copier struct {
+	bytes  []byte
+	values [][]byte
+}
+
+func (c *copier) row(raw [][]byte) Row {
+	if cap(c.values)-len(c.values) < len(raw) {
+		c.values = make([][]byte, 0, max(rowBlock, len(raw)))
+	}
+	first := len(c.values)
 	for _, value := range raw {
-		size += len(value)
+		c.values = append(c.values, c.copy(value))
 	}
-	row := make(Row, len(raw))
-	memory := make([]byte, 0, size)
-	for i, value := range raw {
-		if value == nil {
-			continue
-		}
-		start := len(memory)
-		memory = append(memory, value...)
-		row[i] = memory[start:len(memory):len(memory)]
+	return c.values[first:len(c.values):len(c.values)]
+}
+
+func (c *copier) copy(value []byte) []byte {
+	if value == nil {
+		return nil
 	}
-	return row
+	if cap(c.bytes)-len(c.bytes) < len(value) {
+		c.bytes = make([]byte, 0, max(valueBlock, len(value)))
+	}
+	start := len(c.bytes)
+	c.bytes = append(c.bytes, value...)
+	return c.bytes[start:len(c.bytes):len(c.bytes)]
 }
 
 // Pinned implements Session with a REPEATABLE READ transaction.
