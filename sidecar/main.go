@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 )
@@ -16,17 +15,7 @@ var version = "unknown"
 // exitUsage is the exit code of a call that could not work: flags, a DSN.
 const exitUsage = 2
 
-// The engine's live heap is a few megabytes, so that the collector would run
-// many times a second; a larger one costs little memory. The limit keeps a
-// sidecar of many subscriptions modest.
-const (
-	gcPercent   = 400
-	memoryLimit = 256 << 20
-)
-
 func main() {
-	debug.SetGCPercent(gcPercent)
-	debug.SetMemoryLimit(memoryLimit)
 	app := &cli.App{
 		Name:            "courier",
 		Usage:           "ships what commits in PostgreSQL databases to other nodes",

@@ -19,6 +19,10 @@ const (
 	manyChunks = 4096
 )
 
+// firstRows is how many changes the first piece of an interval has at most; it
+// doubles from piece to piece. The target gets to work while the second is read.
+const firstRows = 1000
+
 // place is a transaction's place in the queue.
 type place struct {
 	k   change.LSN
@@ -70,6 +74,7 @@ type cutter struct {
 	exhausted bool
 	finished  bool
 	page      int   // chunks of the next page
+	rows      int   // most changes of the next piece
 	current   place // transaction under way, xid 0 between transactions
 
 	// The unit's first piece while its target transaction is open.
@@ -78,7 +83,7 @@ type cutter struct {
 
 func (s *Shipper) newCutter(ctx context.Context, interval *queue.Interval) *cutter {
 	l := lookup{s.catalog, ctx}
-	return &cutter{shipper: s, lookup: l, interval: interval, decoder: wire.NewDecoder(l), page: fewChunks}
+	return &cutter{shipper: s, lookup: l, interval: interval, decoder: wire.NewDecoder(l), page: fewChunks, rows: firstRows}
 }
 
 // peek returns the next chunk, or nil at the interval's end.
