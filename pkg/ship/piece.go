@@ -122,8 +122,10 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 		p.unit = p
 	}
 	maxRows, maxBytes := s.sub.Options.batchLimits()
-	maxRows = min(maxRows, c.rows)
-	c.rows *= 2
+	if c.rows < maxRows {
+		maxRows = c.rows
+		c.rows *= 2
+	}
 	bytes := 0
 	relations := make(map[*change.Relation]bool)
 	var done place // last transaction that is whole in this piece

@@ -300,9 +300,6 @@ var errMoved = errors.New("the node's progress has changed")
 // Close ends the shipper's connection to the node. The session stays open.
 func (s *Shipper) Close(ctx context.Context) { s.detach(ctx) }
 
-// Shipped is the number of changes shipped so far.
-func (s *Shipper) Shipped() int64 { return s.shipped }
-
 // wantDurable says whether the unit being rendered is to be flushed.
 func (s *Shipper) wantDurable() bool {
 	return s.inTransaction || s.now().Sub(s.lastDurable) >= durableEvery
