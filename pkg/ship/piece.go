@@ -11,14 +11,6 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/wire"
 )
 
-// What is read at once: chunks have 8 kB at most, those of short transactions
-// much less.
-const (
-	pageBytes  = 1 << 20
-	fewChunks  = 128
-	manyChunks = 4096
-)
-
 // firstRows is how many changes the first piece of an interval has at most; it
 // doubles from piece to piece. The target gets to work while the second is read.
 const firstRows = 1000
@@ -68,12 +60,12 @@ type cutter struct {
 	shipper  *Shipper
 	lookup   lookup
 	interval *queue.Interval
+	pages    *queue.Pages
 	decoder  *wire.Decoder
 
 	held      []queue.Chunk // read, not yet decoded
 	exhausted bool
 	finished  bool
-	page      int   // chunks of the next page
 	rows      int   // most changes of the next piece
 	current   place // transaction under way, xid 0 between transactions
 
@@ -83,23 +75,24 @@ type cutter struct {
 
 func (s *Shipper) newCutter(ctx context.Context, interval *queue.Interval) *cutter {
 	l := lookup{s.catalog, ctx}
-	return &cutter{shipper: s, lookup: l, interval: interval, decoder: wire.NewDecoder(l), page: fewChunks, rows: firstRows}
+	reader, ahead := s.reader, true
+	if reader == nil {
+		reader, ahead = s.session, false
+	}
+	return &cutter{shipper: s, lookup: l, interval: interval, pages: interval.Pages(ctx, reader, ahead),
+		decoder: wire.NewDecoder(l), rows: firstRows}
 }
+
+// close ends the reading of the interval.
+func (c *cutter) close() { c.pages.Close() }
 
 // peek returns the next chunk, or nil at the interval's end.
 func (c *cutter) peek(ctx context.Context) (*queue.Chunk, error) {
 	if len(c.held) == 0 && !c.exhausted {
-		chunks, err := c.interval.Read(ctx, c.shipper.session, c.page)
-		if err != nil {
+		var err error
+		if c.held, c.exhausted, err = c.pages.Next(ctx); err != nil {
 			return nil, err
 		}
-		c.held = chunks
-		c.exhausted = len(chunks) < c.page
-		bytes := 1
-		for i := range chunks {
-			bytes += len(chunks[i].Data)
-		}
-		c.page = min(max(len(chunks)*pageBytes/bytes, fewChunks), manyChunks)
 	}
 	if len(c.held) == 0 {
 		return nil, nil

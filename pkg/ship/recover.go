@@ -77,10 +77,14 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 	return nil
 }
 
-// sessionClosed says that the session to the source has ended, if it can.
+// sessionClosed says that a session to the source has ended, if it can.
 func (s *Shipper) sessionClosed() bool {
-	closer, ok := s.session.(interface{ Closed() bool })
-	return ok && closer.Closed()
+	for _, each := range []session.Session{s.session, s.reader} {
+		if closer, ok := each.(interface{ Closed() bool }); ok && closer.Closed() {
+			return true
+		}
+	}
+	return false
 }
 
 // afterDataError makes the next unit smaller or slower: a set-based one is

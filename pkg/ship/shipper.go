@@ -23,7 +23,10 @@ const checkEvery = 5 * time.Second
 
 // Config says who ships.
 type Config struct {
-	Session      session.Session
+	Session session.Session
+	// Reader is a second session that the queue is read in, ahead of what is
+	// rendered. Nil: the first one reads, when asked.
+	Reader       session.Session
 	Subscription string
 	Shipper      string // sidecar, worker or session: shown in subscription_status
 	// InTransaction says that the session's transaction is not ours to end, as
@@ -37,6 +40,7 @@ type Config struct {
 // Shipper ships one subscription. See the package's comment for its states.
 type Shipper struct {
 	session       session.Session
+	reader        session.Session // may be nil
 	name          string
 	kind          string
 	inTransaction bool
@@ -77,7 +81,7 @@ type unit struct {
 // New returns a detached shipper.
 func New(config Config) *Shipper {
 	s := &Shipper{
-		session: config.Session, name: config.Subscription, kind: config.Shipper,
+		session: config.Session, reader: config.Reader, name: config.Subscription, kind: config.Shipper,
 		inTransaction: config.InTransaction, log: config.Log, now: config.Now,
 		catalog: newCatalog(config.Session), fold: batch.New(), counts: make(counts),
 		scripts: [2]*render.Script{{}, {}}, unit: unit{counts: make(counts)},
@@ -158,6 +162,7 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 // succeeded, and read and rendered before that.
 func (s *Shipper) ship(ctx context.Context, interval *queue.Interval) error {
 	cutter := s.newCutter(ctx, interval)
+	defer cutter.close()
 	for {
 		p, err := cutter.next(ctx)
 		if err != nil {

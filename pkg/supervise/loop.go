@@ -74,7 +74,12 @@ func (l *loop) session(ctx context.Context) (time.Duration, error) {
 		return l.wait.NextBackOff(), err
 	}
 	defer s.Close(ctx)
-	err = l.ship(ctx, s)
+	reader, err := session.Connect(ctx, l.dsn)
+	if err != nil {
+		return l.wait.NextBackOff(), err
+	}
+	defer reader.Close(ctx)
+	err = l.ship(ctx, s, reader)
 	if ctx.Err() != nil {
 		return 0, err
 	}
@@ -102,8 +107,8 @@ func (l *loop) trouble(level slog.Level, message string, err error, pause time.D
 
 // ship ships until an error. The pause between two looks at the queue doubles
 // while it is empty, from 2 to 200 ms.
-func (l *loop) ship(ctx context.Context, s *session.PGX) error {
-	shipper := ship.New(ship.Config{Session: s, Subscription: l.name, Shipper: "sidecar", Log: l.log})
+func (l *loop) ship(ctx context.Context, s, reader *session.PGX) error {
+	shipper := ship.New(ship.Config{Session: s, Reader: reader, Subscription: l.name, Shipper: "sidecar", Log: l.log})
 	pause := shortestPause
 	for {
 		changes, err := shipper.Drain(ctx)

@@ -1,0 +1,102 @@
+package queue
+
+import (
+	"context"
+
+	"github.com/pg-courier/pg_courier/pkg/session"
+)
+
+// What is read at once: chunks have 8 kB at most, those of short transactions
+// much less.
+const (
+	pageBytes  = 1 << 20
+	fewChunks  = 128
+	manyChunks = 4096
+)
+
+// Pages hands out the chunks of an interval, a page at a time. It must be closed.
+type Pages struct {
+	interval *Interval
+	session  session.Session
+	limit    int // chunks of the next page
+	ended    bool
+
+	// Reading ahead only.
+	pages chan page
+	stop  chan struct{}
+}
+
+// page is what a read gave.
+type page struct {
+	chunks []Chunk
+	err    error
+	last   bool
+}
+
+// Pages starts to read an interval in a session. If the session is used for
+// nothing else until Close, ahead lets the next page be read while the caller
+// works on this one; ctx then bounds all reads.
+func (i *Interval) Pages(ctx context.Context, s session.Session, ahead bool) *Pages {
+	p := &Pages{interval: i, session: s, limit: fewChunks}
+	if ahead {
+		p.pages, p.stop = make(chan page, 1), make(chan struct{})
+		go p.readAhead(ctx)
+	}
+	return p
+}
+
+// Next returns the chunks of the next page; last says that none follow.
+func (p *Pages) Next(ctx context.Context) (chunks []Chunk, last bool, err error) {
+	if p.ended {
+		return nil, true, nil
+	}
+	var next page
+	if p.pages == nil {
+		next = p.read(ctx)
+	} else {
+		next = <-p.pages
+	}
+	p.ended = next.last || next.err != nil
+	return next.chunks, next.last, next.err
+}
+
+// Close ends the reading; the session is free again.
+func (p *Pages) Close() {
+	if p.pages == nil {
+		return
+	}
+	close(p.stop)
+	for range p.pages {
+	}
+}
+
+// readAhead closes the channel when it is done with the session.
+func (p *Pages) readAhead(ctx context.Context) {
+	defer close(p.pages)
+	for {
+		next := p.read(ctx)
+		select {
+		case p.pages <- next:
+		case <-p.stop:
+			return
+		}
+		if next.last || next.err != nil {
+			return
+		}
+	}
+}
+
+// read fits the size of the next page to what the chunks of this one are like.
+func (p *Pages) read(ctx context.Context) page {
+	chunks, err := p.interval.Read(ctx, p.session, p.limit)
+	if err != nil {
+		return page{err: err}
+	}
+	last := len(chunks) < p.limit
+	bytes := 1
+	for i := range chunks {
+		bytes += len(chunks[i].Data)
+	}
+	p.limit = min(max(len(chunks)*pageBytes/bytes, fewChunks), manyChunks)
+	return page{chunks: chunks, last: last}
+}
