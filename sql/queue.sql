@@ -78,14 +78,6 @@ $$;
 COMMENT ON FUNCTION courier.position() IS
     'The current snapshot, with the caller''s own transaction in progress: everything it sees was committed before the call.';
 
-CREATE FUNCTION courier.flush_commit(xid pg_catalog.xid8)
-RETURNS pg_catalog.bool
-LANGUAGE c VOLATILE STRICT
-AS 'MODULE_PATHNAME', 'courier_flush_commit';
-REVOKE ALL ON FUNCTION courier.flush_commit(pg_catalog.xid8) FROM PUBLIC;
-COMMENT ON FUNCTION courier.flush_commit(pg_catalog.xid8) IS
-    'Returns true once the commit of a transaction that the caller sees is on disk.';
-
 CREATE FUNCTION courier.flush_wal()
 RETURNS pg_catalog.void
 LANGUAGE c VOLATILE STRICT
@@ -95,35 +87,24 @@ COMMENT ON FUNCTION courier.flush_wal() IS
     'Brings all WAL written so far to disk.';
 
 CREATE FUNCTION courier.look(
-    p pg_catalog.pg_snapshot, s pg_catalog.pg_snapshot,
+    p pg_catalog.pg_snapshot, s pg_catalog.pg_snapshot, waiting pg_catalog.xid8[],
     OUT first_k pg_catalog.pg_lsn, OUT last_xid pg_catalog.xid8)
 RETURNS pg_catalog.record
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off
-SET enable_bitmapscan = off
-SET max_parallel_workers_per_gather = 0
-SET jit = off
-AS $$
-DECLARE
-    since CONSTANT xid8 := pg_snapshot_xmax(p);
-    until CONSTANT xid8 := pg_snapshot_xmax(s);
-    waiting CONSTANT xid8[] := ARRAY(SELECT pg_snapshot_xip(p));
-BEGIN
-    SELECT min(q.k), max(q.xid) INTO first_k, last_xid
-    FROM (SELECT xid, k FROM courier.queue_0 WHERE xid >= since AND xid < until
-          UNION ALL
-          SELECT xid, k FROM courier.queue_1 WHERE xid >= since AND xid < until
-          UNION ALL
-          SELECT xid, k FROM courier.queue_2 WHERE xid >= since AND xid < until
-          UNION ALL
-          SELECT xid, k FROM courier.queue_0 WHERE xid = ANY (waiting)
-          UNION ALL
-          SELECT xid, k FROM courier.queue_1 WHERE xid = ANY (waiting)
-          UNION ALL
-          SELECT xid, k FROM courier.queue_2 WHERE xid = ANY (waiting)) AS q
-    WHERE pg_visible_in_snapshot(q.xid, s);
-END
-$$;
-COMMENT ON FUNCTION courier.look(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot) IS
-    'The lowest k and the highest xid of the interval (p, s]; NULL if the interval is empty.';
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_look';
+REVOKE ALL ON FUNCTION courier.look(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot, pg_catalog.xid8[]) FROM PUBLIC;
+COMMENT ON FUNCTION courier.look(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot, pg_catalog.xid8[]) IS
+    'The lowest k and the highest xid of the interval (p, s], NULL if it is empty; waiting are the transactions in progress in p. The commits it finds are on disk.';
+
+CREATE FUNCTION courier.read_queue(
+    start pg_catalog.pg_snapshot, "end" pg_catalog.pg_snapshot,
+    k pg_catalog.pg_lsn, xid pg_catalog.xid8, seq pg_catalog.int4,
+    chunks pg_catalog.int4, bytes pg_catalog.int4)
+RETURNS pg_catalog.bytea
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_read_queue';
+REVOKE ALL ON FUNCTION courier.read_queue(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot,
+    pg_catalog.pg_lsn, pg_catalog.xid8, pg_catalog.int4, pg_catalog.int4, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.read_queue(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot,
+    pg_catalog.pg_lsn, pg_catalog.xid8, pg_catalog.int4, pg_catalog.int4, pg_catalog.int4) IS
+    'Chunks of the interval (start, end] behind (k, xid, seq), in order, packed into one string that also says whether any follow. Their commits are on disk.';

@@ -21,7 +21,7 @@ BEGIN
     PERFORM courier.require_read_committed('wait_for_changes');
     since := courier.position();
     -- each statement has a snapshot of its own
-    WHILE (courier.look(since, courier.position())).first_k IS NULL LOOP
+    WHILE (courier.look(since, courier.position(), ARRAY(SELECT pg_snapshot_xip(since)))).first_k IS NULL LOOP
         IF clock_timestamp() >= deadline THEN
             RETURN false;
         END IF;

@@ -71,4 +71,13 @@
 #define courier_index_insert_cleanup(index, info) ((void) 0)
 #endif
 
+/* index_beginscan() can instrument a scan since 18. */
+#if PG_VERSION_NUM >= 180000
+#define courier_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define courier_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
+#endif
+
 #endif							/* COURIER_COMPAT_H */

@@ -12,40 +12,33 @@
 #include "access/transam.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
-#include "utils/xid8.h"
 
-PG_FUNCTION_INFO_V1(courier_flush_commit);
 PG_FUNCTION_INFO_V1(courier_flush_wal);
 
 /* The commit log remembers at least this many; older ones are long on disk. */
 #define CERTAINLY_FLUSHED 1000000
 
 /*
- * courier.flush_commit(xid8) → true, once the commit of that transaction, which
- * the caller sees, is on disk.  Synchronous commits cost a look into the
- * commit log.
+ * Returns once the commit of a transaction that the caller sees is on disk.
+ * Synchronous commits cost a look into the commit log.
  */
-Datum
-courier_flush_commit(PG_FUNCTION_ARGS)
+void
+courier_flush_transaction(uint64 xid)
 {
 	static uint64 last = 0;
-	FullTransactionId full = PG_GETARG_FULLTRANSACTIONID(0);
-	uint64		xid = U64FromFullTransactionId(full);
+	uint64		next;
 
-	if (xid != last)
+	if (xid == last)
+		return;
+	next = U64FromFullTransactionId(ReadNextFullTransactionId());
+	if (xid + CERTAINLY_FLUSHED > next)
 	{
-		uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+		XLogRecPtr	commit = TransactionIdGetCommitLSN((TransactionId) xid);
 
-		if (xid + CERTAINLY_FLUSHED > next)
-		{
-			XLogRecPtr	commit = TransactionIdGetCommitLSN(XidFromFullTransactionId(full));
-
-			if (!XLogRecPtrIsInvalid(commit))
-				XLogFlush(commit);
-		}
-		last = xid;
+		if (!XLogRecPtrIsInvalid(commit))
+			XLogFlush(commit);
 	}
-	PG_RETURN_BOOL(true);
+	last = xid;
 }
 
 /*

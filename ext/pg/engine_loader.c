@@ -115,11 +115,6 @@ use_engine_settings(void)
 	courier_set_guc("row_security", "off");
 
 	/* the plan that reading the queue needs, see pkg/queue */
-	courier_set_guc("enable_seqscan", "off");
-	courier_set_guc("enable_bitmapscan", "off");
-	courier_set_guc("enable_sort", "off");
-	courier_set_guc("enable_incremental_sort", "off");
-	courier_set_guc("plan_cache_mode", "force_generic_plan");
 	courier_set_guc("max_parallel_workers_per_gather", "0");
 	courier_set_guc("jit", "off");
 }

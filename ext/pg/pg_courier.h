@@ -27,6 +27,22 @@
 /* Queue rows carry this much of a transaction's messages: one heap page. */
 #define COURIER_CHUNK_SIZE 8000
 
+/* Segments of the queue. */
+#define COURIER_SEGMENTS 3
+
+/* Columns of a segment. */
+enum
+{
+	QUEUE_K = 1,
+	QUEUE_XID,
+	QUEUE_SEQ,
+	QUEUE_ORIGIN,
+	QUEUE_CLOCK,
+	QUEUE_CHANGES,
+	QUEUE_DATA,
+	QUEUE_COLUMNS = QUEUE_DATA
+};
+
 /* ---- init.c: settings ---- */
 extern int	courier_buffer_memory;	/* kB */
 extern char *courier_engine_library;	/* path without suffix, or "" */
@@ -135,6 +151,10 @@ extern void courier_transaction_end_init(void);
 
 /* ---- queue_writer.c ---- */
 extern void courier_flush_to_queue(void);
+extern void courier_queue_missing(void) pg_attribute_noreturn();
+
+/* ---- durability.c ---- */
+extern void courier_flush_transaction(uint64 xid);
 
 /* ---- remote.c ---- */
 extern void courier_close_connections(void);

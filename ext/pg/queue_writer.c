@@ -29,19 +29,6 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
-/* Columns of a queue segment. */
-enum
-{
-	QUEUE_K = 1,
-	QUEUE_XID,
-	QUEUE_SEQ,
-	QUEUE_ORIGIN,
-	QUEUE_CLOCK,
-	QUEUE_CHANGES,
-	QUEUE_DATA,
-	QUEUE_COLUMNS = QUEUE_DATA
-};
-
 #define MAX_QUEUE_INDEXES 4
 
 /* The hybrid clock: milliseconds since 1970 above, a counter in the rest. */
@@ -68,6 +55,15 @@ typedef struct QueueWriter
 	int32		seq;
 } QueueWriter;
 
+void
+courier_queue_missing(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("pg_courier's queue does not exist"),
+			 errhint("The extension is damaged; drop and create it again.")));
+}
+
 static Oid
 current_segment(void)
 {
@@ -75,10 +71,7 @@ current_segment(void)
 	Oid			segment = get_relname_relid("queue_0", schema);
 
 	if (!OidIsValid(segment))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("pg_courier's queue does not exist"),
-				 errhint("The extension is damaged; drop and create it again.")));
+		courier_queue_missing();
 	return segment;
 }
 

@@ -6,19 +6,18 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/session"
 )
 
-// What is read at once: chunks have 8 kB at most, those of short transactions
-// much less.
+// What is read at once; less at first, so that work begins soon.
 const (
-	pageBytes  = 1 << 20
-	fewChunks  = 128
-	manyChunks = 4096
+	pageBytes   = 1 << 20
+	pageChunks  = 4096
+	firstChunks = 256
 )
 
 // Pages hands out the chunks of an interval, a page at a time. It must be closed.
 type Pages struct {
 	interval *Interval
 	session  session.Session
-	limit    int // chunks of the next page
+	chunks   int // most in the next page
 	ended    bool
 
 	// Reading ahead only.
@@ -29,15 +28,15 @@ type Pages struct {
 // page is what a read gave.
 type page struct {
 	chunks []Chunk
-	err    error
 	last   bool
+	err    error
 }
 
 // Pages starts to read an interval in a session. If the session is used for
 // nothing else until Close, ahead lets the next page be read while the caller
 // works on this one; ctx then bounds all reads.
 func (i *Interval) Pages(ctx context.Context, s session.Session, ahead bool) *Pages {
-	p := &Pages{interval: i, session: s, limit: fewChunks}
+	p := &Pages{interval: i, session: s, chunks: firstChunks}
 	if ahead {
 		p.pages, p.stop = make(chan page, 1), make(chan struct{})
 		go p.readAhead(ctx)
@@ -86,17 +85,8 @@ func (p *Pages) readAhead(ctx context.Context) {
 	}
 }
 
-// read fits the size of the next page to what the chunks of this one are like.
 func (p *Pages) read(ctx context.Context) page {
-	chunks, err := p.interval.Read(ctx, p.session, p.limit)
-	if err != nil {
-		return page{err: err}
-	}
-	last := len(chunks) < p.limit
-	bytes := 1
-	for i := range chunks {
-		bytes += len(chunks[i].Data)
-	}
-	p.limit = min(max(len(chunks)*pageBytes/bytes, fewChunks), manyChunks)
-	return page{chunks: chunks, last: last}
+	chunks, last, err := p.interval.Read(ctx, p.session, p.chunks, pageBytes)
+	p.chunks = pageChunks
+	return page{chunks: chunks, last: last, err: err}
 }

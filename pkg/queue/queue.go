@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -24,8 +25,7 @@ type Chunk struct {
 // Interval is what is to be read between two positions.
 type Interval struct {
 	Start, End change.Snapshot
-	end        string // as text
-	waiting    string // what Start saw in progress, as an array
+	start, end string // as text
 
 	// read up to here
 	k   change.LSN
@@ -40,12 +40,12 @@ type Interval struct {
 // The interval ends behind the last transaction queued in it, not at the present
 // snapshot: ids of later transactions, which may have completed without leaving
 // anything on disk, can be used again after a crash, and must not count as seen.
-// The last one is brought to disk before the interval is used.
+// The last one is on disk before the interval is used.
 func Next(ctx context.Context, s session.Session, start change.Snapshot) (*Interval, int64, error) {
 	rows, err := s.Query(ctx,
-		`SELECT s::pg_catalog.text, l.first_k, CASE WHEN courier.flush_commit(l.last_xid) THEN l.last_xid END,
-		        (SELECT generation FROM courier.configuration)
-		 FROM courier.position() AS s, courier.look($1::pg_catalog.pg_snapshot, s) AS l`, start.String())
+		`SELECT s::pg_catalog.text, l.first_k, l.last_xid, (SELECT generation FROM courier.configuration)
+		 FROM courier.position() AS s, courier.look($1::pg_catalog.pg_snapshot, s, $2::pg_catalog.xid8[]) AS l`,
+		start.String(), array(start.InProgress))
 	if err != nil {
 		return nil, 0, fmt.Errorf("look into the queue: %w", err)
 	}
@@ -86,66 +86,67 @@ func Resume(p change.Position) *Interval {
 	return newInterval(p.Start, *p.End, p.K, p.XID, math.MaxInt32)
 }
 
-// Read returns the next chunks, at most limit of them. Fewer means that the
-// interval is at its end.
-func (i *Interval) Read(ctx context.Context, s session.Session, limit int) ([]Chunk, error) {
-	rows, err := s.Query(ctx, readPage, i.end,
-		i.k.String(), strconv.FormatUint(i.xid, 10), strconv.Itoa(int(i.seq)), strconv.Itoa(limit),
-		strconv.FormatUint(i.Start.Xmax, 10), i.waiting)
+// Read returns the next chunks, until there are so many of them or so many bytes;
+// last says that none follow. Their data are views of one string.
+func (i *Interval) Read(ctx context.Context, s session.Session, chunks, bytes int) (page []Chunk, last bool, err error) {
+	rows, err := s.Query(ctx, `SELECT courier.read_queue($1::pg_catalog.pg_snapshot, $2::pg_catalog.pg_snapshot,
+			$3::pg_catalog.pg_lsn, $4::pg_catalog.xid8, $5::pg_catalog.int4, $6::pg_catalog.int4, $7::pg_catalog.int4)`,
+		i.start, i.end, i.k.String(), strconv.FormatUint(i.xid, 10), strconv.Itoa(int(i.seq)),
+		strconv.Itoa(chunks), strconv.Itoa(bytes))
 	if err != nil {
-		return nil, fmt.Errorf("read the queue: %w", err)
+		return nil, false, fmt.Errorf("read the queue: %w", err)
 	}
-	chunks := make([]Chunk, len(rows))
-	for n, row := range rows {
-		if chunks[n], err = parseChunk(row); err != nil {
-			return nil, fmt.Errorf("read the queue: %w", err)
+	if page, last, err = parsePage(rows[0][0]); err != nil {
+		return nil, false, fmt.Errorf("read the queue: %w", err)
+	}
+	if len(page) > 0 {
+		at := page[len(page)-1]
+		i.k, i.xid, i.seq = at.K, at.XID, at.Seq
+	}
+	return page, last, nil
+}
+
+// chunkHeader is the length of what stands before a chunk's data in a page; see
+// ext/pg/queue_reader.c.
+const chunkHeader = 8 + 8 + 4 + 4 + 4
+
+func parsePage(page []byte) (chunks []Chunk, last bool, err error) {
+	if len(page) == 0 {
+		return nil, false, errPage
+	}
+	last, page = page[0] == 1, page[1:]
+	for len(page) > 0 {
+		if len(page) < chunkHeader {
+			return nil, false, errPage
 		}
+		length := int(binary.BigEndian.Uint32(page[24:]))
+		if length > len(page)-chunkHeader {
+			return nil, false, errPage
+		}
+		chunks = append(chunks, Chunk{
+			K:       change.LSN(binary.BigEndian.Uint64(page)),
+			XID:     binary.BigEndian.Uint64(page[8:]),
+			Seq:     int32(binary.BigEndian.Uint32(page[16:])),
+			Changes: int32(binary.BigEndian.Uint32(page[20:])),
+			Data:    page[chunkHeader : chunkHeader+length : chunkHeader+length],
+		})
+		page = page[chunkHeader+length:]
 	}
-	if len(chunks) > 0 {
-		last := chunks[len(chunks)-1]
-		i.k, i.xid, i.seq = last.K, last.XID, last.Seq
-	}
-	return chunks, nil
+	return chunks, last, nil
 }
 
-// readPage reads a page: $1 the interval's end, ($2, $3, $4) what was read last,
-// $5 how many chunks, and which transactions the interval's start did not see:
-// those from $6 on, and $7. What is read is brought to disk here before it can
-// be shipped.
-//
-// The one good plan is a merge of the segments' indexes on (k, xid, seq). The
-// segments have no statistics from which the planner could know it, hence the
-// settings of engine sessions; and it merges only what has an order of its own,
-// hence the ORDER BY and LIMIT of each arm.
-var readPage = func() string {
-	var arms []string
-	for _, segment := range []string{"queue_0", "queue_1", "queue_2"} {
-		arms = append(arms, `(SELECT k, xid, seq, changes, data FROM courier.`+segment+`
-			WHERE (k, xid, seq) > ($2::pg_catalog.pg_lsn, $3::pg_catalog.xid8, $4::pg_catalog.int4)
-			  AND (xid >= $6::pg_catalog.xid8 OR xid = ANY ($7::pg_catalog.xid8[]))
-			  AND pg_catalog.pg_visible_in_snapshot(xid, $1::pg_catalog.pg_snapshot)
-			ORDER BY k, xid, seq LIMIT $5::pg_catalog.int4)`)
-	}
-	return `SELECT CASE WHEN courier.flush_commit(xid) THEN k END, xid, seq, changes, data
-		FROM (` + strings.Join(arms, " UNION ALL ") + `) AS q
-		ORDER BY q.k, q.xid, q.seq LIMIT $5::pg_catalog.int4`
-}()
-
-func parseChunk(row session.Row) (Chunk, error) {
-	k, err := change.ParseLSN(string(row[0]))
-	xid, err2 := strconv.ParseUint(string(row[1]), 10, 64)
-	seq, err3 := strconv.ParseInt(string(row[2]), 10, 32)
-	changes, err4 := strconv.ParseInt(string(row[3]), 10, 32)
-	return Chunk{K: k, XID: xid, Seq: int32(seq), Changes: int32(changes), Data: row[4]},
-		errors.Join(err, err2, err3, err4)
-}
+var errPage = errors.New("a page is cut off; do the versions of the extension and of this program differ?")
 
 // newInterval opens an interval behind a place in it.
 func newInterval(start, end change.Snapshot, k change.LSN, xid uint64, seq int32) *Interval {
-	waiting := make([]string, len(start.InProgress))
-	for i, x := range start.InProgress {
-		waiting[i] = strconv.FormatUint(x, 10)
+	return &Interval{Start: start, End: end, start: start.String(), end: end.String(), k: k, xid: xid, seq: seq}
+}
+
+// array is a list of transactions as an array of SQL.
+func array(xids []uint64) string {
+	text := make([]string, len(xids))
+	for i, xid := range xids {
+		text[i] = strconv.FormatUint(xid, 10)
 	}
-	return &Interval{Start: start, End: end, end: end.String(), waiting: "{" + strings.Join(waiting, ",") + "}",
-		k: k, xid: xid, seq: seq}
+	return "{" + strings.Join(text, ",") + "}"
 }

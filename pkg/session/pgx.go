@@ -44,8 +44,7 @@ func Connect(ctx context.Context, dsn string) (*PGX, error) {
 	return s, nil
 }
 
-// setup makes the text of values the same whatever the role prefers, and keeps
-// the planner to the queue's indexes (see pkg/queue).
+// setup makes the text of values the same whatever the role prefers.
 const setup = `SELECT pg_catalog.set_config('client_encoding', pg_catalog.pg_encoding_to_char(d.encoding), false),
        pg_catalog.set_config('search_path', 'pg_catalog', false),
        pg_catalog.set_config('statement_timeout', '0', false),
@@ -56,11 +55,6 @@ const setup = `SELECT pg_catalog.set_config('client_encoding', pg_catalog.pg_enc
        pg_catalog.set_config('extra_float_digits', '1', false),
        pg_catalog.set_config('lc_monetary', 'C', false),
        pg_catalog.set_config('row_security', 'off', false),
-       pg_catalog.set_config('enable_seqscan', 'off', false),
-       pg_catalog.set_config('enable_bitmapscan', 'off', false),
-       pg_catalog.set_config('enable_sort', 'off', false),
-       pg_catalog.set_config('enable_incremental_sort', 'off', false),
-       pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false),
        pg_catalog.set_config('max_parallel_workers_per_gather', '0', false),
        pg_catalog.set_config('jit', 'off', false)
 FROM pg_catalog.pg_database AS d

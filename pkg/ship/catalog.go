@@ -22,14 +22,17 @@ type catalog struct {
 	pending map[uint32]bool   // to be copied; their changes are in the copy
 	ranks   map[uint32]int    // foreign keys: parents below children
 	shapes  map[uint32]*change.Relation
-	remote  map[tableName]*render.Table
-	targets map[*change.Relation]*render.Target
+	// Sessions that write to a table at the same time for the first time may
+	// store its shape under several ids; to a batch it must be one.
+	relations map[string]*change.Relation
+	remote    map[tableName]*render.Table
+	targets   map[*change.Relation]*render.Target
 }
 
 type tableName struct{ schema, name string }
 
 func newCatalog(s session.Session) *catalog {
-	return &catalog{session: s, shapes: make(map[uint32]*change.Relation)}
+	return &catalog{session: s, shapes: make(map[uint32]*change.Relation), relations: make(map[string]*change.Relation)}
 }
 
 // lookup is a catalog for the length of one operation. It implements
@@ -177,6 +180,11 @@ func (c lookup) Shape(id uint32) (*change.Relation, error) {
 		return nil, fmt.Errorf("read shape %d: %w", id, &session.Error{SQLState: "XX001",
 			Message: "a queued change names a shape that courier.shape does not have"})
 	}
+	content := string(rows[0][0]) + " " + string(rows[0][1])
+	if relation, ok := c.relations[content]; ok {
+		c.shapes[id] = relation
+		return relation, nil
+	}
 	relation, err := wire.ParseRelation(rows[0][1])
 	if err != nil {
 		return nil, fmt.Errorf("read shape %d: %w", id, err)
@@ -186,7 +194,7 @@ func (c lookup) Shape(id uint32) (*change.Relation, error) {
 		return nil, fmt.Errorf("read shape %d: %w", id, err)
 	}
 	relation.Shape, relation.OID = id, uint32(oid)
-	c.shapes[id] = relation
+	c.shapes[id], c.relations[content] = relation, relation
 	return relation, nil
 }
 
