@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"github.com/jackc/pgx/v5"
@@ -60,7 +61,11 @@ func run(c *cli.Context) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	log.Info("courier started", "version", version, "databases", len(databases))
-	supervise.Run(ctx, supervise.Config{Databases: databases, Log: log})
+	config := supervise.Config{Version: version, Log: log}
+	for i, dsn := range databases {
+		config.Databases = append(config.Databases, supervise.Database{Name: strconv.Itoa(i + 1), DSN: dsn})
+	}
+	supervise.New(config).Run(ctx)
 	log.Info("courier stopped")
 	return nil
 }

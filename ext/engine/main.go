@@ -69,9 +69,12 @@ func shipNow(ctx context.Context, s *spi, subscription *C.char) (int64, error) {
 	if subscription != nil {
 		names = []string{C.GoString(subscription)}
 	} else {
-		var err error
-		if names, err = ship.Enabled(ctx, s, ""); err != nil {
+		assigned, err := ship.Assigned(ctx, s, "")
+		if err != nil {
 			return 0, err
+		}
+		for _, a := range assigned {
+			names = append(names, a.Name)
 		}
 	}
 	total := int64(0)

@@ -114,7 +114,7 @@ use_engine_settings(void)
 	courier_set_guc("lc_monetary", "C");
 	courier_set_guc("row_security", "off");
 
-	/* the plan that reading the queue needs, see pkg/queue */
+	/* queries that are all short */
 	courier_set_guc("max_parallel_workers_per_gather", "0");
 	courier_set_guc("jit", "off");
 }

@@ -72,6 +72,12 @@ type connectError struct {
 func (e *connectError) Error() string { return e.err.Error() }
 func (e *connectError) Unwrap() error { return e.err }
 
+// NodeUnreachable reports whether err means that a node can't be reached.
+func NodeUnreachable(err error) bool {
+	var connect *connectError
+	return errors.As(err, &connect)
+}
+
 // Hint says what to look at.
 func (e *connectError) Hint() string {
 	return fmt.Sprintf("Check that the node is up and that its connection options and password are right: SELECT * FROM courier.ping('%s').", e.node)
@@ -146,11 +152,13 @@ func (s *Shipper) findProgress(ctx context.Context, link *dblink.Link) error {
 			return err
 		}
 	}
+	asked := s.now()
 	rows, err := link.Query(ctx, "SELECT position, source_system FROM courier_target.progress WHERE subscription = "+
 		literal(s.sub.ProgressKey), 2)
 	if err != nil {
 		return err
 	}
+	s.sizer.way = s.now().Sub(asked)
 	s.head, s.position = "", nil
 	if len(rows) == 0 {
 		return nil

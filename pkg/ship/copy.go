@@ -103,6 +103,7 @@ func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Po
 	if err := s.requireEmpty(ctx, tables); err != nil {
 		return err
 	}
+	s.tellState("copying")
 	script := s.nextScript()
 	script.Append("BEGIN")
 	if s.position == nil {
@@ -134,7 +135,7 @@ func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Po
 	s.position, s.head = &end, end.String()
 	s.undurable, s.lastDurable, s.lastCheck = false, s.now(), s.now()
 	s.notes.durable, s.notes.due = s.head, true
-	s.shipped += s.unit.shipped
+	s.shipped += int64(s.unit.shipped)
 	s.counts.merge(s.unit.counts)
 	s.forgetUnit()
 	return nil
@@ -213,7 +214,7 @@ func (s *Shipper) copyTable(ctx context.Context, table *Table) error {
 					return err
 				}
 			}
-			s.unit.shipped += int64(len(rows))
+			s.unit.shipped += len(rows)
 			s.unit.counts.of(table.OID).copied += int64(len(rows))
 		}
 	}

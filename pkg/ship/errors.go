@@ -96,5 +96,9 @@ func SQLState(err error) string {
 	if Busy(err) {
 		return "55006" // object_in_use
 	}
+	var coded interface{ SQLState() string }
+	if errors.As(err, &coded) {
+		return coded.SQLState()
+	}
 	return ""
 }

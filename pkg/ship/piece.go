@@ -4,16 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/change"
 	"github.com/pg-courier/pg_courier/pkg/queue"
 	"github.com/pg-courier/pg_courier/pkg/render"
 	"github.com/pg-courier/pg_courier/pkg/wire"
 )
-
-// firstRows is how many changes the first piece of an interval has at most; it
-// doubles from piece to piece. The target gets to work while the second is read.
-const firstRows = 1000
 
 // place is a transaction's place in the queue.
 type place struct {
@@ -33,15 +30,16 @@ type piece struct {
 	begins   bool            // opens a transaction that further pieces go on with
 	ends     bool            // ends the unit
 	changes  int             // read for it
-	shipped  int             // of them, wanted by the subscription
-	own      int             // statements before those of changes
-	counts   counts          // of them, by table
-	places   []place         // of its transactions, by number
-	keys     []string        // row by row: the key of each change, by number
-	empty    bool            // nothing to send
-	rows     bool            // written row by row
-	unit     *piece          // the unit's first piece
-	durable  bool            // flushed on the target before it counts as applied
+	sent     time.Time
+	shipped  int      // of them, wanted by the subscription
+	own      int      // statements before those of changes
+	counts   counts   // of them, by table
+	places   []place  // of its transactions, by number
+	keys     []string // row by row: the key of each change, by number
+	empty    bool     // nothing to send
+	rows     bool     // written row by row
+	unit     *piece   // the unit's first piece
+	durable  bool     // flushed on the target before it counts as applied
 	script   *render.Script
 }
 
@@ -66,7 +64,6 @@ type cutter struct {
 	held      []queue.Chunk // read, not yet decoded
 	exhausted bool
 	finished  bool
-	rows      int   // most changes of the next piece
 	current   place // transaction under way, xid 0 between transactions
 
 	// The unit's first piece while its target transaction is open.
@@ -80,8 +77,11 @@ func (s *Shipper) newCutter(ctx context.Context, interval *queue.Interval) *cutt
 		reader, ahead = s.session, false
 	}
 	return &cutter{shipper: s, lookup: l, interval: interval, pages: interval.Pages(ctx, reader, ahead),
-		decoder: wire.NewDecoder(l), rows: firstRows}
+		decoder: wire.NewDecoder(l)}
 }
+
+// inUnit says that a transaction on the target is open.
+func (c *cutter) inUnit() bool { return c.stream != nil }
 
 // close ends the reading of the interval.
 func (c *cutter) close() { c.pages.Close() }
@@ -114,11 +114,8 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 	if p.unit == nil {
 		p.unit = p
 	}
-	maxRows, maxBytes := s.sub.Options.batchLimits()
-	if c.rows < maxRows {
-		maxRows = c.rows
-		c.rows *= 2
-	}
+	limit, maxBytes := s.sub.Options.batchLimits()
+	maxRows := s.sizer.next(limit)
 	bytes := 0
 	relations := make(map[*change.Relation]bool)
 	var done place // last transaction that is whole in this piece

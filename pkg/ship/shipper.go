@@ -33,9 +33,20 @@ type Config struct {
 	// in courier.ship(): the lock goes with it, and every unit that ends a
 	// drain is flushed.
 	InTransaction bool
-	Log           *slog.Logger     // nil: no log
-	Now           func() time.Time // nil: time.Now
+	// Leased says that the caller sees to it that nobody else ships; the
+	// shipper then takes no lock.
+	Leased bool
+	// Stopping, when closed, makes Drain return ErrStopping as soon as the unit
+	// under way is finished. It may be nil.
+	Stopping <-chan struct{}
+	Log      *slog.Logger     // nil: no log
+	Now      func() time.Time // nil: time.Now
+	State    func(string)     // told when a copy begins; may be nil
+	Applied  func(Applied)    // told of each unit; may be nil
 }
+
+// ErrStopping says that Drain ended because it was told to.
+var ErrStopping = errors.New("shipping was told to stop")
 
 // Shipper ships one subscription. See the package's comment for its states.
 type Shipper struct {
@@ -44,8 +55,11 @@ type Shipper struct {
 	name          string
 	kind          string
 	inTransaction bool
+	stopping      <-chan struct{}
 	log           *slog.Logger
 	now           func() time.Time
+	tellState     func(string)
+	tellApplied   func(Applied)
 
 	sub      *Subscription
 	catalog  *catalog
@@ -58,6 +72,7 @@ type Shipper struct {
 	scripts [2]*render.Script // one in flight, one being written
 	changes []numbered        // of the piece being written, row by row
 	flight  *piece
+	sizer   sizer
 
 	slowUntil place // transactions up to this one go row by row
 	limit     int   // most transactions of the next unit, 0 for no limit
@@ -74,7 +89,9 @@ type Shipper struct {
 
 // unit sums up the pieces of a unit that the target has taken.
 type unit struct {
-	shipped int64
+	shipped int
+	bytes   int
+	apply   time.Duration
 	counts  counts
 }
 
@@ -82,7 +99,8 @@ type unit struct {
 func New(config Config) *Shipper {
 	s := &Shipper{
 		session: config.Session, reader: config.Reader, name: config.Subscription, kind: config.Shipper,
-		inTransaction: config.InTransaction, log: config.Log, now: config.Now,
+		inTransaction: config.InTransaction, locked: config.Leased, stopping: config.Stopping,
+		log: config.Log, now: config.Now, tellState: config.State, tellApplied: config.Applied,
 		catalog: newCatalog(config.Session), fold: batch.New(), counts: make(counts),
 		scripts: [2]*render.Script{{}, {}}, unit: unit{counts: make(counts)},
 	}
@@ -91,6 +109,12 @@ func New(config Config) *Shipper {
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.tellState == nil {
+		s.tellState = func(string) {}
+	}
+	if s.tellApplied == nil {
+		s.tellApplied = func(Applied) {}
 	}
 	return s
 }
@@ -108,6 +132,9 @@ func (s *Shipper) Drain(ctx context.Context) (int64, error) {
 		}
 		if err == nil {
 			return s.shipped - before, s.writeNote(ctx, true)
+		}
+		if errors.Is(err, ErrStopping) {
+			return s.shipped - before, errors.Join(err, s.writeNote(ctx, true))
 		}
 		if err = s.recover(ctx, err, attempt); err != nil {
 			s.detach(ctx)
@@ -164,6 +191,12 @@ func (s *Shipper) ship(ctx context.Context, interval *queue.Interval) error {
 	cutter := s.newCutter(ctx, interval)
 	defer cutter.close()
 	for {
+		if s.told() && !cutter.inUnit() {
+			if err := s.settle(ctx); err != nil {
+				return err
+			}
+			return ErrStopping
+		}
 		p, err := cutter.next(ctx)
 		if err != nil {
 			return err
@@ -187,8 +220,18 @@ func (s *Shipper) ship(ctx context.Context, interval *queue.Interval) error {
 	}
 }
 
+// told says that the caller wants the shipper to stop.
+func (s *Shipper) told() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
 func (s *Shipper) send(ctx context.Context, p *piece) error {
-	s.flight = p
+	s.flight, p.sent = p, s.now()
 	if err := s.link.Send(ctx, p.script.Bytes()); err != nil {
 		return err
 	}
@@ -212,7 +255,12 @@ func (s *Shipper) settle(ctx context.Context) error {
 	if outcome.Err != nil {
 		return &failure{piece: p, completed: outcome.Completed, err: outcome.Err}
 	}
-	s.unit.shipped += int64(p.shipped)
+	took := s.now().Sub(p.sent)
+	limit, _ := s.sub.Options.batchLimits()
+	s.sizer.observe(p.changes, took, limit)
+	s.unit.shipped += p.shipped
+	s.unit.bytes += len(p.script.Bytes())
+	s.unit.apply += took
 	s.unit.counts.merge(p.counts)
 	if p.ends {
 		s.position = &p.position
@@ -227,7 +275,8 @@ func (s *Shipper) settle(ctx context.Context) error {
 
 // finishUnit counts a unit that the target has committed.
 func (s *Shipper) finishUnit(p *piece) {
-	s.shipped += s.unit.shipped
+	s.tellApplied(s.unit.applied())
+	s.shipped += int64(s.unit.shipped)
 	s.counts.merge(s.unit.counts)
 	s.forgetUnit()
 	s.limit, s.schema = 0, 0
@@ -242,8 +291,8 @@ func (s *Shipper) finishUnit(p *piece) {
 }
 
 func (s *Shipper) forgetUnit() {
-	s.unit.shipped = 0
 	clear(s.unit.counts)
+	s.unit = unit{counts: s.unit.counts}
 }
 
 // nextScript returns the script that is not in flight, empty.

@@ -73,25 +73,45 @@ func numberOr(number json.Number, standard int) int {
 	return n
 }
 
-// Enabled lists the names of the enabled subscriptions that the given kind of
-// shipper is to ship (driver option), in order of their ids. An empty kind is a
-// session, which ships what it is told to.
-func Enabled(ctx context.Context, s session.Session, kind string) ([]string, error) {
-	rows, err := s.Query(ctx, `SELECT subscription_name FROM courier.subscription
+// Assignment is a subscription that somebody is to ship.
+type Assignment struct {
+	ID         int
+	Name, Node string
+}
+
+// Assigned lists the enabled subscriptions that the given kind of shipper is to
+// ship (driver option), in order of their ids. An empty kind is a session, which
+// ships what it is told to.
+func Assigned(ctx context.Context, s session.Session, kind string) ([]Assignment, error) {
+	rows, err := s.Query(ctx, `SELECT subscription_id, subscription_name, node_name FROM courier.subscription
 		WHERE enabled AND ($1 = '' OR coalesce(options ->> 'driver', 'auto') IN ('auto', $1))
 		ORDER BY subscription_id`, kind)
 	if err != nil {
 		return nil, fmt.Errorf("list the subscriptions: %w", err)
 	}
-	names := make([]string, len(rows))
+	assigned := make([]Assignment, len(rows))
 	for i, row := range rows {
-		names[i] = string(row[0])
+		id, err := strconv.Atoi(string(row[0]))
+		if err != nil {
+			return nil, fmt.Errorf("list the subscriptions: %w", err)
+		}
+		assigned[i] = Assignment{ID: id, Name: string(row[1]), Node: string(row[2])}
 	}
-	return names, nil
+	return assigned, nil
 }
 
-// Load reads a subscription. Errors of *session.Error with SQLSTATE 42704 mean
-// that there is none of that name, 55000 that it is disabled.
+// GoneError says that a subscription is not there to be shipped: dropped or
+// disabled.
+type GoneError struct{ Err *session.Error }
+
+// Error implements error.
+func (e *GoneError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error with its hint.
+func (e *GoneError) Unwrap() error { return e.Err }
+
+// Load reads a subscription. A *GoneError with SQLSTATE 42704 means that there is
+// none of that name, with 55000 that it is disabled.
 func Load(ctx context.Context, s session.Session, name string) (*Subscription, error) {
 	rows, err := s.Query(ctx,
 		`SELECT s.subscription_id, s.node_name, n.server_name, s.progress_key, s.enabled,
@@ -106,15 +126,15 @@ func Load(ctx context.Context, s session.Session, name string) (*Subscription, e
 		return nil, fmt.Errorf("read subscription %s: %w", name, err)
 	}
 	if len(rows) == 0 {
-		return nil, &session.Error{SQLState: "42704",
+		return nil, &GoneError{&session.Error{SQLState: "42704",
 			Message: fmt.Sprintf("subscription %q does not exist", name),
-			Hint:    "SELECT subscription_name FROM courier.subscription_status lists them."}
+			Hint:    "SELECT subscription_name FROM courier.subscription_status lists them."}}
 	}
 	row := rows[0]
 	if string(row[4]) != "t" {
-		return nil, &session.Error{SQLState: "55000",
+		return nil, &GoneError{&session.Error{SQLState: "55000",
 			Message: fmt.Sprintf("subscription %q is disabled", name),
-			Hint:    fmt.Sprintf("Run SELECT courier.alter_subscription_enable('%s').", name)}
+			Hint:    fmt.Sprintf("Run SELECT courier.alter_subscription_enable('%s').", name)}}
 	}
 	sub := &Subscription{Name: name, Node: string(row[1]), Server: string(row[2]),
 		ProgressKey: string(row[3]), CopyData: string(row[5]) == "t", Start: string(row[6]),

@@ -1,11 +1,39 @@
 // Package supervise keeps the subscriptions of databases moving.
 //
-// A database has one goroutine that looks every half second which subscriptions
-// are enabled, and one goroutine a subscription with a session of its own. A
-// subscription's loop is: connect, ship what there is, wait; after an error,
-// write down what happened, wait longer, connect again. Loops share nothing, so
-// a dead node holds up only its own.
+// A database has a control session and, for each enabled subscription, a loop
+// with sessions of its own. The control session finds out ten times a second
+// what has changed: the configuration, and whether anything was queued. It holds
+// the leases: an advisory lock for each subscription, which the server releases
+// when the session ends. A lease says who ships; what keeps two shippers from
+// applying a batch twice is the progress on the target, not the lease.
 //
-// Run returns when its context is over and every goroutine has ended. Work in
-// flight then is abandoned; the target's progress says whether it was applied.
+// States of a database:
+//
+//	connecting    no control session yet
+//	ready         it is worked for
+//	down          it can't be reached; tried again with growing pauses
+//	missing       it can be reached, but has no extension pg_courier
+//	incompatible  the extension's version is another than this program's
+//
+// States of a subscription, as in courier.subscription_status, and two more:
+//
+//	standby    another process holds the lease; asked for twice a second
+//	waiting    the lease is held, and no session is free (Config.Connections)
+//	streaming  changes are shipped as they come. The loop polls the queue while
+//	           there are some; a second after the last it rests until the control
+//	           session has seen news; half a minute later, or when another loop
+//	           waits for a connection, it gives its sessions back.
+//	retrying   an error that passes by itself, or a node that is down: tried
+//	           again with growing pauses, or when the node is up
+//	stopped, needs_resync
+//	           a person must act; tried again with growing pauses all the same,
+//	           and at once when the configuration changes
+//
+// Loops share nothing but the control session's news and the number of
+// connections, so a dead node holds up only its own. When the control session
+// is lost, so are the leases, and all loops of the database end until it is back.
+//
+// Run drains when its context is over: batches in flight are finished and noted,
+// within Config.DrainTimeout. What is abandoned then is neither lost nor
+// repeated: the target's progress says whether it was applied.
 package supervise

@@ -4,129 +4,265 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/pg-courier/pg_courier/pkg/health"
 	"github.com/pg-courier/pg_courier/pkg/session"
 	"github.com/pg-courier/pg_courier/pkg/ship"
 )
 
-// Between two looks at an empty queue.
-const (
-	shortestPause = 2 * time.Millisecond
-	longestPause  = 200 * time.Millisecond
-)
-
-// busyPause is how often a loop that finds another shipper at work looks again.
-const busyPause = 500 * time.Millisecond
-
-// loop ships one subscription.
+// loop ships one subscription. It runs while the lease is held.
 type loop struct {
-	dsn     string
-	name    string
-	log     *slog.Logger
-	wait    *backoff.ExponentialBackOff
-	waiting string // the trouble last logged, so that it is logged once
+	database *database
+	id       int
+	name     string
+	log      *slog.Logger
+	state    tracker
+	wait     *backoff.ExponentialBackOff
 
-	cancel context.CancelFunc
+	mu   sync.Mutex
+	node string
+
+	cancel context.CancelFunc // nil until started
 	done   chan struct{}
 }
 
-func startLoop(ctx context.Context, dsn, name string, log *slog.Logger) *loop {
-	ctx, cancel := context.WithCancel(ctx)
-	l := &loop{dsn: dsn, name: name, log: log.With("subscription", name),
-		wait: newBackoff(), cancel: cancel, done: make(chan struct{})}
+func newLoop(d *database, a ship.Assignment) *loop {
+	log := d.log.With("subscription", a.Name)
+	return &loop{database: d, id: a.ID, name: a.Name, node: a.Node, log: log,
+		state: tracker{log: log, name: "subscription"}, wait: newBackoff()}
+}
+
+// setNode notes which node the subscription goes to.
+func (l *loop) setNode(node string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.node = node
+}
+
+func (l *loop) nodeName() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.node
+}
+
+// start runs the loop until ctx is over; what it has in flight then may take
+// until abandon, or as long as draining may.
+func (l *loop) start(ctx, abandon context.Context) {
+	ctx, l.cancel = context.WithCancel(ctx)
+	abandon, giveUp := context.WithCancel(abandon)
+	context.AfterFunc(ctx, func() { time.AfterFunc(l.database.config.DrainTimeout, giveUp) })
+	l.done = make(chan struct{})
 	go func() {
 		defer close(l.done)
-		l.run(ctx)
+		defer giveUp()
+		l.run(ctx, abandon)
 	}()
-	return l
 }
 
-// stop ends the loop and waits for it.
-func (l *loop) stop() {
-	l.cancel()
-	<-l.done
-}
+// running says that the loop was started.
+func (l *loop) running() bool { return l.cancel != nil }
 
-func (l *loop) run(ctx context.Context) {
+func (l *loop) run(ctx, abandon context.Context) {
 	for ctx.Err() == nil {
-		if pause, err := l.session(ctx); err != nil && ctx.Err() == nil {
-			var stop *ship.StopError
-			switch {
-			case ship.Busy(err):
-				l.trouble(slog.LevelInfo, "another process ships this subscription, standing by", err, pause)
-			case errors.As(err, &stop):
-				l.trouble(slog.LevelError, "subscription is stopped", err, pause)
-			default:
-				l.trouble(slog.LevelWarn, "shipping is interrupted", err, pause)
+		if !l.awaitNode(ctx) {
+			return
+		}
+		rest, err := l.session(ctx, abandon)
+		switch {
+		case ctx.Err() != nil || errors.Is(err, ship.ErrStopping):
+			return
+		case err != nil:
+			l.fail(ctx, err)
+		case rest != nil:
+			select {
+			case <-rest:
+			case <-l.database.turned.wait():
+			case <-ctx.Done():
 			}
-			sleep(ctx, pause)
 		}
 	}
 }
 
-// session ships in one session until an error, and says how long to wait then.
-func (l *loop) session(ctx context.Context) (time.Duration, error) {
-	s, err := session.Connect(ctx, l.dsn)
-	if err != nil {
-		return l.wait.NextBackOff(), err
+// awaitNode waits until the node is not known to be down: one attempt an
+// interval, made by whoever probes it, is enough for all its subscriptions.
+func (l *loop) awaitNode(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		node := l.nodeName()
+		turned := l.database.turned.wait()
+		status, changed := l.database.nodes.Status(node)
+		if status.State != health.Down {
+			return true
+		}
+		pause := max(time.Until(status.NextProbe), shortestRetry)
+		l.interrupted(&nodeDownError{node, status}, pause)
+		timer := time.NewTimer(pause)
+		select {
+		case <-changed:
+		case <-turned:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
 	}
-	defer s.Close(ctx)
-	reader, err := session.Connect(ctx, l.dsn)
-	if err != nil {
-		return l.wait.NextBackOff(), err
-	}
-	defer reader.Close(ctx)
-	err = l.ship(ctx, s, reader)
-	if ctx.Err() != nil {
-		return 0, err
-	}
-	if ship.Busy(err) {
-		return busyPause, err
-	}
-	pause := l.wait.NextBackOff()
-	if !s.Closed() { // else there is no one to tell but the log
-		if reportErr := ship.Report(ctx, s, l.name, "sidecar", err, pause); reportErr != nil {
-			l.log.Debug("the error could not be written down", "error", reportErr.Error())
+	return false
+}
+
+// nodeDownError says that a node is not tried because probes fail.
+type nodeDownError struct {
+	node   string
+	status health.Status
+}
+
+func (e *nodeDownError) Error() string {
+	return "node " + e.node + " is down since " + e.status.Since.UTC().Format(time.RFC3339) + ": " + e.status.Reason
+}
+
+// Hint says where to look.
+func (e *nodeDownError) Hint() string {
+	return "See courier.node_status; shipping goes on by itself when the node is back."
+}
+
+// SQLState is the probe's.
+func (e *nodeDownError) SQLState() string { return e.status.SQLState }
+
+// session ships in sessions of its own until an error, or until it gives them
+// back: then rest is what to wait for, or nil if there is more to ship.
+func (l *loop) session(ctx, abandon context.Context) (rest <-chan struct{}, err error) {
+	budget := &l.database.budget
+	if !budget.try() {
+		if l.state.get().state == "" {
+			l.state.set(slog.LevelInfo, "waiting", nil, 0)
+		}
+		if !budget.acquire(ctx) {
+			return nil, ctx.Err()
 		}
 	}
-	return pause, err
-}
-
-// trouble logs an error once, until it passes or another comes.
-func (l *loop) trouble(level slog.Level, message string, err error, pause time.Duration) {
-	if l.waiting == err.Error() {
-		return
+	held := 1
+	if budget.try() {
+		held = 2
 	}
-	l.waiting = err.Error()
-	l.log.Log(context.Background(), level, message, "error", err.Error(), "sqlstate", ship.SQLState(err),
-		"hint", ship.Hint(err), "retry_in", pause.Round(time.Millisecond).String())
+	defer func() { budget.release(held) }()
+
+	sessions := make([]*session.PGX, held)
+	errs := make([]error, held)
+	var group sync.WaitGroup
+	for i := range held {
+		group.Go(func() { sessions[i], errs[i] = session.Connect(ctx, l.database.dsn) })
+	}
+	group.Wait()
+	for _, s := range sessions {
+		if s != nil {
+			defer s.Close(abandon)
+		}
+	}
+	if err = errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	config := ship.Config{Session: sessions[0], Subscription: l.name, Shipper: shipperKind, Leased: true,
+		Stopping: ctx.Done(), Log: l.database.log, State: func(state string) { l.state.set(slog.LevelInfo, state, nil, 0) },
+		Applied: func(a ship.Applied) { l.database.config.Observer.Applied(l.database.name, l.name, a) }}
+	if held == 2 {
+		config.Reader = sessions[1]
+	}
+	return l.ship(ctx, abandon, ship.New(config))
 }
 
-// ship ships until an error. The pause between two looks at the queue doubles
-// while it is empty, from 2 to 200 ms.
-func (l *loop) ship(ctx context.Context, s, reader *session.PGX) error {
-	shipper := ship.New(ship.Config{Session: s, Reader: reader, Subscription: l.name, Shipper: "sidecar", Log: l.log})
+const (
+	// Between two looks at an empty queue.
+	shortestPause = 2 * time.Millisecond
+	longestPause  = 200 * time.Millisecond
+	// restAfter is when a loop that finds nothing stops polling and waits for
+	// news; it still looks after its node every restEvery.
+	restAfter = time.Second
+	restEvery = 5 * time.Second
+	// parkAfter is when it gives its sessions back, at once if others wait.
+	parkAfter = 30 * time.Second
+	// turn is how long a loop ships while others wait for a session.
+	turn = 2 * time.Second
+)
+
+// ship ships until an error, or until it is time to give the sessions back.
+func (l *loop) ship(ctx, abandon context.Context, shipper *ship.Shipper) (rest <-chan struct{}, err error) {
+	pressed := l.database.budget.pressed
+	began := time.Now()
+	busy := began // when something was last shipped
 	pause := shortestPause
-	for {
-		changes, err := shipper.Drain(ctx)
+	for ctx.Err() == nil {
+		news := l.database.fresh.wait()
+		changes, err := shipper.Drain(abandon)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		l.wait.Reset()
-		if l.waiting != "" {
-			l.log.Info("shipping goes on")
-			l.waiting = ""
-		}
+		l.state.set(slog.LevelInfo, "streaming", nil, 0)
 		if changes > 0 {
-			pause = shortestPause
+			busy, pause = time.Now(), shortestPause
+			if pressed() && time.Since(began) > turn {
+				return nil, nil
+			}
 			continue
 		}
-		if !sleep(ctx, pause) {
-			return ctx.Err()
+		idle := time.Since(busy)
+		switch {
+		case pressed(), idle > parkAfter:
+			return news, nil
+		case idle > restAfter:
+			timer := time.NewTimer(restEvery)
+			select {
+			case <-news:
+				pause = shortestPause
+				busy = time.Now()
+			case <-l.database.turned.wait():
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+			timer.Stop()
+		default:
+			sleep(ctx, pause)
+			pause = min(2*pause, longestPause)
 		}
-		pause = min(2*pause, longestPause)
 	}
+	return nil, ctx.Err()
+}
+
+// fail notes an error and waits before the next try.
+func (l *loop) fail(ctx context.Context, err error) {
+	turned := l.database.turned.wait()
+	if gone(err) { // the configuration is about to say so
+		wait(ctx, turned, leaseEvery)
+		return
+	}
+	pause := l.wait.NextBackOff()
+	var stop *ship.StopError
+	if errors.As(err, &stop) {
+		state := "stopped"
+		if stop.NeedsResync {
+			state = "needs_resync"
+		}
+		l.state.set(slog.LevelError, state, err, pause)
+		l.database.notes.put(l.name, err, pause)
+	} else {
+		if ship.NodeUnreachable(err) {
+			l.database.nodes.Suspect(l.nodeName())
+		}
+		l.interrupted(err, pause)
+	}
+	wait(ctx, turned, pause)
+}
+
+// interrupted notes an error that passes by itself.
+func (l *loop) interrupted(err error, pause time.Duration) {
+	l.database.config.Observer.Retried(l.database.name, l.name)
+	l.state.set(slog.LevelWarn, "retrying", err, pause)
+	l.database.notes.put(l.name, err, pause)
+}
+
+// gone says that the subscription was dropped or disabled in the meantime.
+func gone(err error) bool {
+	var goneError *ship.GoneError
+	return errors.As(err, &goneError)
 }
