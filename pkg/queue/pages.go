@@ -8,7 +8,7 @@ import (
 
 // What is read at once; less at first, so that work begins soon.
 const (
-	pageBytes   = 1 << 20
+	pageBytes   = 256 << 10
 	pageChunks  = 4096
 	firstChunks = 256
 )
@@ -38,7 +38,7 @@ type page struct {
 func (i *Interval) Pages(ctx context.Context, s session.Session, ahead bool) *Pages {
 	p := &Pages{interval: i, session: s, chunks: firstChunks}
 	if ahead {
-		p.pages, p.stop = make(chan page, 1), make(chan struct{})
+		p.pages, p.stop = make(chan page), make(chan struct{})
 		go p.readAhead(ctx)
 	}
 	return p

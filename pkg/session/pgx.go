@@ -81,11 +81,6 @@ func databaseError(err error) error {
 func (s *PGX) Query(ctx context.Context, sql string, args ...any) ([]Row, error) {
 	// text for all but bytea
 	params := append([]any{pgx.QueryResultFormatsByOID{pgtype.ByteaOID: pgx.BinaryFormatCode}}, args...)
-	for i, arg := range params {
-		if b, ok := arg.([]byte); ok {
-			params[i] = string(b)
-		}
-	}
 	rows, err := s.conn.Query(ctx, sql, params...)
 	if err != nil {
 		return nil, databaseError(err)

@@ -90,5 +90,5 @@ func (t *tracker) set(level slog.Level, state string, err error, pause time.Dura
 	if pause > 0 {
 		attributes = append(attributes, slog.String("retry_in", pause.Round(time.Millisecond).String()))
 	}
-	t.log.LogAttrs(context.Background(), level, t.name, attributes...)
+	t.log.LogAttrs(context.Background(), level, t.name+" is "+state, attributes...)
 }

@@ -96,7 +96,7 @@ func TestBenchTwoSidecars(t *testing.T) {
 	active, waiting := sidecars[0], sidecars[1]
 	eventually(t, "a sidecar to stand by", func() bool {
 		for i, s := range sidecars {
-			if strings.Contains(s.log.String(), "standing by") {
+			if strings.Contains(s.log.String(), "subscription is standby") {
 				active, waiting = sidecars[1-i], s
 				return true
 			}
@@ -104,15 +104,15 @@ func TestBenchTwoSidecars(t *testing.T) {
 		return false
 	})
 	wait(t.Context(), loadTime(t)/2)
-	require.NotContains(t, active.log.String(), "standing by", "both stand by")
-	require.NotContains(t, waiting.log.String(), "shipping goes on", "both ship")
+	require.NotContains(t, active.log.String(), "subscription is standby", "both stand by")
+	require.NotContains(t, waiting.log.String(), "subscription is streaming", "both ship")
 	require.False(t, work.ended(), "nothing was left to ship for the second one")
 	active.kill9()
 
 	work.wait()
 	r.wait()
 	poller.finish()
-	require.Contains(t, waiting.log.String(), "shipping goes on")
+	require.Contains(t, waiting.log.String(), "subscription is streaming")
 	r.requireBenchEqual()
 	waiting.stop()
 }
