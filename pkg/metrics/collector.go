@@ -63,7 +63,7 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 			e.node(name, n)
 		}
 	}
-	c.observer.keep(func(key subscriptionKey) bool { return sure[key.database] && !known[key] })
+	c.observer.forget(func(key subscriptionKey) bool { return sure[key.database] && !known[key] })
 	for _, vec := range c.observer.vectors() {
 		vec.Collect(metrics)
 	}

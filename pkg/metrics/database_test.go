@@ -132,21 +132,32 @@ func TestBacklogEstimate(t *testing.T) {
 	require.Equal(t, []string{"t", "t", "t", "t"}, row)
 }
 
-// A database that does not answer holds a scrape up for a second, and is down
-// when its time is over.
+// A database that does not answer holds a scrape up for a second only, and is
+// down when it hangs up or when its time is over.
 func TestNoAnswer(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer listener.Close() // the kernel takes connections; nobody reads
+	defer listener.Close()
 	port := text(float64(listener.Addr().(*net.TCPAddr).Port))
 	s := startSidecar(t, Config{Databases: []supervise.Database{{Name: "mute", DSN: "host=127.0.0.1 user=u dbname=d sslmode=disable port=" + port}}},
 		supervise.DatabaseState{Name: "mute", State: "connecting"})
-	s.sources[0].deadline = 3 * time.Second
+	s.sources[0].deadline = 10 * collectedIn
 
 	p := s.scrape(t)
 	p.requireAbsent(t, "courier_database_up", "database", "mute")
 	p.requireValue(t, 1, "courier_database_state", "database", "mute", "state", "connecting")
+	conn, err := listener.Accept()
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
 	p = s.settled(t)
 	p.requireValue(t, 0, "courier_database_up", "database", "mute")
+
+	// The kernel takes the connection; nobody reads.
+	s.sources[0].deadline = 10 * time.Millisecond
+	s.later()
+	begun := time.Now()
+	p = s.settled(t)
+	p.requireValue(t, 0, "courier_database_up", "database", "mute")
+	require.Less(t, time.Since(begun), collectedIn)
 }

@@ -93,8 +93,8 @@ func (o *Observer) of(key subscriptionKey) *counters {
 	return c
 }
 
-// keep forgets the subscriptions that are gone.
-func (o *Observer) keep(gone func(subscriptionKey) bool) {
+// forget drops the series of subscriptions that are gone.
+func (o *Observer) forget(gone func(subscriptionKey) bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	maps.DeleteFunc(o.series, func(key subscriptionKey, _ *counters) bool {
