@@ -15,8 +15,7 @@ const (
 // Setting describes one setting that has a single value.
 type Setting struct {
 	Name    string // as in the file
-	Value   string // what stands for the value in a help text
-	Usage   string
+	Usage   string // what stands for the value is in backquotes
 	Default string
 
 	integer bool // written without quotes in the file
@@ -27,44 +26,44 @@ type Setting struct {
 // settings is all of them, in the order in which help and manual show them.
 var settings = []Setting{
 	{
-		Name: "listen", Value: "HOST:PORT", Default: DefaultListen,
-		Usage: "where metrics and health are served over HTTP; none for nowhere",
+		Name: "listen", Default: DefaultListen,
+		Usage: "serve metrics and health over HTTP at `HOST:PORT`; none for nowhere",
 		set:   func(c *Config, text string) error { return parseInto(&c.Listen, text, parseListen) },
 		get:   func(c *Config) any { return c.Listen },
 	},
 	{
-		Name: "log_level", Value: "LEVEL", Default: "info",
-		Usage: "from which level on messages are logged: debug, info, warn, error",
+		Name: "log_level", Default: "info",
+		Usage: "log messages from `LEVEL` on: debug, info, warn, error",
 		set:   func(c *Config, text string) error { return parseInto(&c.LogLevel, text, parseLevel) },
 		get:   func(c *Config) any { return c.LogLevel },
 	},
 	{
-		Name: "log_format", Value: "FORMAT", Default: FormatText,
-		Usage: "the form of the log on standard error: text or json",
+		Name: "log_format", Default: FormatText,
+		Usage: "write the log to standard error as `FORMAT`: text or json",
 		set:   func(c *Config, text string) error { return parseInto(&c.LogFormat, text, parseFormat) },
 		get:   func(c *Config) any { return c.LogFormat },
 	},
 	{
-		Name: "max_connections", Value: "N", Default: "0", integer: true,
-		Usage: "most connections to one source database; 0 for two a subscription, within a third of the server's max_connections",
+		Name: "max_connections", Default: "0", integer: true,
+		Usage: "open at most `N` connections to one source database; 0 for two a subscription, within a third of the server's max_connections",
 		set:   func(c *Config, text string) error { return parseInto(&c.MaxConnections, text, parseConnections) },
 		get:   func(c *Config) any { return c.MaxConnections },
 	},
 	{
-		Name: "drain_timeout", Value: "DURATION", Default: "4s",
-		Usage: "how long batches in flight may take to finish when courier is told to stop",
+		Name: "drain_timeout", Default: "4s",
+		Usage: "when told to stop, give batches in flight `DURATION` to finish",
 		set:   func(c *Config, text string) error { return parseInto(&c.DrainTimeout, text, parseDrain) },
 		get:   func(c *Config) any { return c.DrainTimeout },
 	},
 	{
-		Name: "probe_interval", Value: "DURATION", Default: "5s",
-		Usage: "how often each node is asked whether it is up",
+		Name: "probe_interval", Default: "5s",
+		Usage: "probe each node every `DURATION`",
 		set:   func(c *Config, text string) error { return parseInto(&c.ProbeInterval, text, parseProbe) },
 		get:   func(c *Config) any { return c.ProbeInterval },
 	},
 	{
-		Name: "memory_limit", Value: "SIZE", Default: "none",
-		Usage: "memory at which garbage is collected harder, such as 512MB; none for no limit but GOMEMLIMIT",
+		Name: "memory_limit", Default: "none",
+		Usage: "collect garbage harder beyond `SIZE` of memory, such as 512MB; none for no limit but GOMEMLIMIT",
 		set:   func(c *Config, text string) error { return parseInto(&c.MemoryLimit, text, parseMemory) },
 		get:   func(c *Config) any { return c.MemoryLimit },
 	},
