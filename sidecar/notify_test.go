@@ -75,7 +75,7 @@ func TestUsageErrorIsNotReady(t *testing.T) {
 	m := newServiceManager(t)
 	c := command(t, []string{"NOTIFY_SOCKET=" + m.path}, "run").start()
 	require.Equal(t, exitUsage, c.exitCode())
-	require.NoError(t, m.conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond)))
+	require.NoError(t, m.conn.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
 	_, err := m.conn.Read(make([]byte, 10))
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
