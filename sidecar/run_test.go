@@ -19,8 +19,9 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/config"
 )
 
-// nowhere is a database that cannot be reached, with a password to look for.
-const nowhere = "host=/nonexistent dbname=x user=y password=topsecret"
+// nowhere is one database that cannot be reached, in two places, with a password
+// to look for.
+const nowhere = "host=/nonexistent,/nowhere dbname=x user=y password=topsecret"
 
 // TestFirstSignalEndsInOrder: the end is logged and the exit code is 0.
 func TestFirstSignalEndsInOrder(t *testing.T) {
