@@ -34,7 +34,7 @@ func TestFileErrors(t *testing.T) {
 		"duplicate in database":   {database + "dsn = 'topsecret'", 3, []string{"dsn: ", "already defined"}},
 		"bad duration":            {"listen = 'none'\nprobe_interval = '5 apples'", 2, []string{"probe_interval: ", `"5 apples" is not a duration`}},
 		"duration out of range":   {"probe_interval = '1ms'", 1, []string{"probe_interval: ", "between 100ms and"}},
-		"negative duration":       {"drain_timeout = '-4s'", 1, []string{"drain_timeout: ", "between 0s and"}},
+		"negative duration":       {"drain_timeout = '-4s'", 1, []string{"drain_timeout: ", "between 100ms and"}},
 		"bad level":               {"log_level = 'loud'", 1, []string{"log_level: ", "none of debug, info, warn, error"}},
 		"bad format":              {"log_format = 'xml'", 1, []string{"log_format: ", "none of text, json"}},
 		"bad size":                {"memory_limit = '512'", 1, []string{"memory_limit: ", "with its unit"}},

@@ -104,6 +104,7 @@ func parseInto[T any](target *T, text string, parse func(string) (T, error)) err
 const (
 	leastConnections = 2
 	mostConnections  = 100_000
+	shortestDrain    = 100 * time.Millisecond
 	longestDrain     = time.Hour
 	shortestProbe    = 100 * time.Millisecond
 	longestProbe     = time.Hour
@@ -118,7 +119,9 @@ func parseConnections(text string) (int, error) {
 	return n, nil
 }
 
-func parseDrain(text string) (time.Duration, error) { return parseDuration(text, 0, longestDrain) }
+func parseDrain(text string) (time.Duration, error) {
+	return parseDuration(text, shortestDrain, longestDrain)
+}
 
 func parseProbe(text string) (time.Duration, error) {
 	return parseDuration(text, shortestProbe, longestProbe)
