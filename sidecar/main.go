@@ -3,26 +3,31 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/pg-courier/pg_courier/pkg/config"
 )
 
 // version is set by the linker.
 var version = "unknown"
 
-// exitUsage is the exit code of a call that could not work: flags, a DSN.
+// exitUsage is the exit code of a call that could not work: flags, a DSN, a
+// port that is taken. Starting it again does not help.
 const exitUsage = 2
 
 func main() {
 	app := &cli.App{
-		Name:            "courier",
-		Usage:           "ships what commits in PostgreSQL databases to other nodes",
-		Version:         version,
-		HideVersion:     true,
-		HideHelpCommand: true,
-		Commands:        []*cli.Command{runCommand(), versionCommand()},
+		Name:                      "courier",
+		Usage:                     "ships what commits in PostgreSQL databases to other nodes",
+		Version:                   version,
+		HideVersion:               true,
+		HideHelpCommand:           true,
+		DisableSliceFlagSeparator: true, // a connection string may have commas
+		Commands:                  []*cli.Command{runCommand(), versionCommand()},
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return cli.Exit(err, exitUsage)
 		},
@@ -34,10 +39,19 @@ func main() {
 	}
 	if err := app.Run(os.Args); err != nil {
 		fmt.Fprintf(os.Stderr, "courier: %v\n", err)
-		code := 1
-		if coder, ok := err.(cli.ExitCoder); ok {
-			code = coder.ExitCode()
-		}
-		os.Exit(code)
+		os.Exit(exitCode(err))
+	}
+}
+
+func exitCode(err error) int {
+	var coder cli.ExitCoder
+	var setting *config.Error
+	switch {
+	case errors.As(err, &coder):
+		return coder.ExitCode()
+	case errors.As(err, &setting):
+		return exitUsage
+	default:
+		return 1
 	}
 }

@@ -99,6 +99,7 @@ func (c *controller) work(ctx, abandon context.Context) error {
 
 // look finds out what is new.
 func (c *controller) look(ctx, abandon context.Context) error {
+	c.beat.Store(time.Now().UnixNano())
 	interval, generation, err := queue.Next(abandon, c.session, c.seen)
 	if err != nil {
 		return err

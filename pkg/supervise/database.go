@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/health"
@@ -28,6 +29,7 @@ type database struct {
 	turned news // the configuration has changed
 	nodes  *health.Prober
 	notes  reports
+	beat   atomic.Int64 // when it last showed signs of life, ns since 1970
 
 	mu      sync.Mutex
 	version string
@@ -38,6 +40,7 @@ func newDatabase(config *Config, d Database) *database {
 	log := config.Log.With("database", d.Name)
 	db := &database{config: config, name: d.Name, dsn: d.DSN, log: log, loops: make(map[string]*loop),
 		state: tracker{log: log, name: "database"}, notes: reports{pending: make(map[string]report), due: make(chan struct{}, 1)}}
+	db.beat.Store(time.Now().UnixNano())
 	db.state.current = condition{state: "connecting", since: time.Now()}
 	db.nodes = health.New(health.Config{DSN: d.DSN, Interval: config.ProbeInterval, Log: log})
 	return db
@@ -52,6 +55,7 @@ func (d *database) run(ctx, abandon context.Context) {
 
 	wait := newBackoff()
 	for ctx.Err() == nil {
+		d.beat.Store(time.Now().UnixNano())
 		err := d.control(ctx, abandon, wait.Reset)
 		if ctx.Err() != nil {
 			return

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -83,6 +84,20 @@ func (s *Supervisor) States() []DatabaseState {
 		states[i] = d.snapshot()
 	}
 	return states
+}
+
+// stuckAfter is after how long without a sign of life the work for a database
+// counts as stuck; everything it does is bounded by less.
+const stuckAfter = time.Minute
+
+// Live returns an error if the work for a database is stuck.
+func (s *Supervisor) Live() error {
+	for _, d := range s.databases {
+		if silent := time.Since(time.Unix(0, d.beat.Load())); silent > stuckAfter {
+			return fmt.Errorf("the work for database %s has been stuck for %s", d.name, silent.Round(time.Second))
+		}
+	}
+	return nil
 }
 
 // nobody observes nothing.
