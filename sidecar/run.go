@@ -69,8 +69,8 @@ func run(c *cli.Context) error {
 		listener:   listener,
 		metrics: metrics.Config{Version: version, Databases: databases, States: work.States,
 			Observer: observer, Live: work.Live, Log: log},
-		drain:      settings.DrainTimeout + drainGrace,
-		log:        log,
+		drain: settings.DrainTimeout + drainGrace,
+		log:   log,
 	}
 	p.reload = func() { reload(settings, func() (*config.Config, error) { return readConfig(c) }, level, log) }
 	log.Info("courier started", logkey.Version, version, logkey.Databases, len(settings.Databases), logkey.Listen, p.address())
@@ -89,7 +89,7 @@ func abortOnPanic() { debug.SetTraceback("crash") }
 // signals, to HTTP and to the service manager.
 type process struct {
 	supervisor supervisor
-	listener   net.Listener  // nil for none
+	listener   net.Listener // nil for none
 	metrics    metrics.Config
 	drain      time.Duration // after which a supervisor that was told to stop is left behind
 	reload     func()
