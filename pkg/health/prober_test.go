@@ -105,6 +105,16 @@ func (s *source) probes(name string, count int) {
 	}, patience, time.Millisecond, "probes of node %s", name)
 }
 
+// newLine does something after which a database has another line.
+func (s *source) newLine(database string, do func()) {
+	s.t.Helper()
+	old := s.Value(s.t, "source", "SELECT pid FROM pg_stat_activity WHERE application_name = 'pg_courier probe' AND datname = '"+database+"'")
+	do()
+	s.Eventually(s.t, "source", "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_courier probe' AND datname = '"+
+		database+"' AND pid <> "+old, "1", patience)
+	s.probes(database, 2)
+}
+
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -188,10 +198,7 @@ func TestReadOnly(t *testing.T) {
 	require.True(t, status.ReadOnly)
 
 	// lines made now are read-only themselves, and are made anew in the end
-	s.prober.Suspect("eu")
-	s.Eventually(t, "source", `SELECT count(*) FROM pg_stat_activity
-		WHERE datname = 'eu' AND backend_start > clock_timestamp() - interval '3 s'`, "1", patience)
-	s.probes("eu", 2)
+	s.newLine("eu", func() { s.prober.Suspect("eu") })
 	s.Exec(t, "source", "ALTER DATABASE eu RESET default_transaction_read_only")
 	s.await("eu", health.Up)
 }
@@ -306,6 +313,46 @@ func TestSourceRestarted(t *testing.T) {
 		require.Fail(t, "a source that is down says nothing about its nodes")
 	default:
 	}
+}
+
+// An error on a line is not the last word: a new connection is.
+func TestLostLine(t *testing.T) {
+	t.Parallel()
+	s := newSource(t)
+	s.Database(t, "eu")
+	s.node("eu", s.DSN("eu"))
+	s.run()
+	s.await("eu", health.Up)
+	_, changed := s.prober.Status("eu")
+	s.newLine("eu", func() {
+		s.Exec(t, "source", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'eu'")
+	})
+	select {
+	case <-changed:
+		require.Fail(t, "the node's state has changed")
+	default:
+	}
+}
+
+// A role that is no superuser gets no further than dblink would let it.
+func TestAdministrator(t *testing.T) {
+	t.Parallel()
+	s := newSource(t)
+	s.Exec(t, "source", "CREATE ROLE administrator LOGIN IN ROLE "+pgtest.Superuser)
+	s.node("password", s.DSNAs("postgres", pgtest.PasswordRole, pgtest.Password))
+	s.node("trust", s.DSN("postgres"))
+	s.node("trust_all_the_same", s.DSNAs("postgres", pgtest.Superuser, "any"))
+	s.Exec(t, "source", `CREATE SERVER theirs FOREIGN DATA WRAPPER dblink_fdw OPTIONS (host '127.0.0.1');
+		CREATE ROLE owner SUPERUSER; ALTER SERVER theirs OWNER TO owner;
+		SELECT courier.create_node('theirs', server => 'theirs')`)
+	s.run(func(c *health.Config) {
+		c.DSN = strings.Replace(s.SocketDSN("source"), "user="+pgtest.Superuser, "user=administrator", 1)
+	})
+	s.await("password", health.Up)
+	require.Equal(t, "2F003", s.await("trust", health.Down).SQLState)
+	require.Equal(t, "2F003", s.await("trust_all_the_same", health.Down).SQLState)
+	require.Equal(t, "42501", s.await("theirs", health.Down).SQLState)
+	s.Eventually(t, "source", "SELECT string_agg(state, ' ' ORDER BY node_name) FROM courier.node_status", "up down down down", patience)
 }
 
 // What PUBLIC may see of a node names no host.
