@@ -146,3 +146,16 @@ func TestHalfOpen(t *testing.T) {
 	}
 	require.Equal(t, 1, strings.Count(s.log.String(), "node=us"))
 }
+
+// A first host that is silent does not make a node down whose second answers.
+func TestSeveralHosts(t *testing.T) {
+	t.Parallel()
+	s := newSource(t)
+	link := newProxy(t, s.Port)
+	link.silence(true)
+	s.node("eu", fmt.Sprintf("host=127.0.0.1,127.0.0.1 port=%d,%d user=postgres dbname=postgres connect_timeout=2 gssencmode=disable sslmode=disable",
+		link.listener.Addr().(*net.TCPAddr).Port, s.Port))
+	s.run(func(c *health.Config) { c.Deadline = interval })
+	s.await("eu", health.Up)
+	require.NotContains(t, s.log.String(), "node is down")
+}
