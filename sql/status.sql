@@ -100,27 +100,6 @@ comment on column courier.queue_status.bytes is 'its size on disk, indexes inclu
 comment on column courier.queue_status.oldest_change is 'when its oldest change was committed';
 comment on column courier.queue_status.newest_change is 'when its newest change was committed';
 
-create view courier.node_status as
-select n.node_name,
-       n.server_name,
-       pg_catalog.count(s.subscription_id)::int as subscriptions,
-       pg_catalog.count(*) filter (where s.enabled and t.state in ('copying', 'streaming'))::int as shipping,
-       pg_catalog.count(*) filter (where s.enabled and t.state = 'retrying')::int as retrying,
-       pg_catalog.count(*) filter (where s.enabled and t.state in ('stopped', 'needs_resync'))::int as stopped,
-       pg_catalog.min(t.next_retry_at) filter (where s.enabled and t.state = 'retrying') as next_retry_at
-from courier.node n
-left join courier.subscription s on s.node_name = n.node_name
-left join courier.subscription_state t on t.subscription_id = s.subscription_id
-group by n.node_name, n.server_name;
-comment on view courier.node_status is 'nodes and how the subscriptions to them are doing';
-comment on column courier.node_status.node_name is 'the node';
-comment on column courier.node_status.server_name is 'foreign server that says how to reach it';
-comment on column courier.node_status.subscriptions is 'subscriptions that send to it';
-comment on column courier.node_status.shipping is 'how many of them are copying or streaming';
-comment on column courier.node_status.retrying is 'how many of them are waiting to try again';
-comment on column courier.node_status.stopped is 'how many of them have stopped or need a resync';
-comment on column courier.node_status.next_retry_at is 'when the next of the retrying ones is tried';
-
 create view courier.stat_subscription as
 select s.subscription_id,
        s.subscription_name,
@@ -191,7 +170,6 @@ comment on column courier.dead_letter.error_sqlstate is 'its SQLSTATE';
 comment on column courier.dead_letter.error_hint is 'what to do about it';
 comment on column courier.dead_letter.recorded_at is 'when it was set aside';
 
-grant select on courier.subscription_status, courier.queue_status, courier.node_status, courier.stat_subscription,
-    courier.stat_table
+grant select on courier.subscription_status, courier.queue_status, courier.stat_subscription, courier.stat_table
     to public;
 grant select on courier.dead_letter to pg_monitor;

@@ -80,4 +80,15 @@
 	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
 #endif
 
+/* A privilege check of a kind of its own became object_aclcheck() in 16. */
+#if PG_VERSION_NUM >= 160000
+#define courier_may_use_server(server) \
+	(object_aclcheck(ForeignServerRelationId, (server), GetUserId(), \
+					 ACL_USAGE) == ACLCHECK_OK)
+#else
+#define courier_may_use_server(server) \
+	(pg_foreign_server_aclcheck((server), GetUserId(), ACL_USAGE) == \
+	 ACLCHECK_OK)
+#endif
+
 #endif							/* COURIER_COMPAT_H */

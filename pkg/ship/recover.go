@@ -29,6 +29,12 @@ func (f *failure) Error() string { return f.err.Error() }
 // Unwrap returns the cause.
 func (f *failure) Unwrap() error { return f.err }
 
+// FromNode reports whether err is the node's answer to what was sent there.
+func FromNode(err error) bool {
+	var f *failure
+	return errors.As(err, &f)
+}
+
 // recover decides what follows an error of drain: nil means go on, from what
 // the target's progress says.
 func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {

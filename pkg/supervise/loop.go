@@ -246,8 +246,11 @@ func (l *loop) fail(ctx context.Context, err error) {
 		l.state.set(slog.LevelError, state, err, pause)
 		l.database.notes.put(l.name, err, pause)
 	} else {
-		if ship.NodeUnreachable(err) {
+		switch {
+		case ship.NodeUnreachable(err):
 			l.database.nodes.Suspect(l.nodeName())
+		case ship.FromNode(err):
+			l.database.nodes.Report(l.nodeName(), ship.SQLState(err))
 		}
 		l.interrupted(err, pause)
 	}
