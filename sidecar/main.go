@@ -22,7 +22,13 @@ func main() {
 		Version:         version,
 		HideVersion:     true,
 		HideHelpCommand: true,
-		Commands:        []*cli.Command{runCommand(), versionCommand()},
+		// a connection string may hold a comma: several hosts, a password
+		DisableSliceFlagSeparator: true,
+		Commands: []*cli.Command{
+			runCommand(),
+			statusCommand(),
+			versionCommand(),
+		},
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return cli.Exit(err, exitUsage)
 		},
@@ -33,7 +39,9 @@ func main() {
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
 	if err := app.Run(os.Args); err != nil {
-		fmt.Fprintf(os.Stderr, "courier: %v\n", err)
+		if err.Error() != "" {
+			fmt.Fprintf(os.Stderr, "courier: %v\n", err)
+		}
 		code := 1
 		if coder, ok := err.(cli.ExitCoder); ok {
 			code = coder.ExitCode()
