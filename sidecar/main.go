@@ -27,6 +27,7 @@ func main() {
 		Commands: []*cli.Command{
 			runCommand(),
 			statusCommand(),
+			doctorCommand(),
 			versionCommand(),
 		},
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {

@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/dustin/go-humanize"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/pg-courier/pg_courier/pkg/terminal"
 )
 
 // Text lays a report out for people. Nothing of it moves the cursor or the like,
@@ -60,13 +61,13 @@ func (r *Report) writeSubscriptions(b *strings.Builder, color bool) {
 		d := &r.Databases[i]
 		switch {
 		case d.Error != nil:
-			w.AppendRow(table.Row{plain(d.Name), "", "", colored("unreachable", color)})
+			w.AppendRow(table.Row{terminal.Plain(d.Name), "", "", colored("unreachable", color)})
 		case len(d.Subscriptions) == 0:
-			w.AppendRow(table.Row{plain(d.Name), "(none)"})
+			w.AppendRow(table.Row{terminal.Plain(d.Name), "(none)"})
 		}
 		for j := range d.Subscriptions {
 			s := &d.Subscriptions[j]
-			w.AppendRow(table.Row{plain(d.Name), plain(s.Name), plain(s.Node), colored(s.State, color),
+			w.AppendRow(table.Row{terminal.Plain(d.Name), terminal.Plain(s.Name), terminal.Plain(s.Node), colored(s.State, color),
 				known(s.LagSeconds, seconds), known(s.LagBytes, size), known(s.PendingChanges, humanize.Comma),
 				s.Shipper, retry(s.NextRetryAt, d.ReadAt)})
 		}
@@ -78,10 +79,10 @@ func (r *Report) writeSubscriptions(b *strings.Builder, color bool) {
 func (r *Report) writeErrors(b *strings.Builder, color bool) {
 	for i := range r.Databases {
 		d := &r.Databases[i]
-		writeError(b, plain(d.Name), "unreachable", d.Error, color)
+		writeError(b, terminal.Plain(d.Name), "unreachable", d.Error, color)
 		for j := range d.Subscriptions {
 			s := &d.Subscriptions[j]
-			writeError(b, plain(d.Name)+" "+plain(s.Name), s.State, s.LastError, color)
+			writeError(b, terminal.Plain(d.Name)+" "+terminal.Plain(s.Name), s.State, s.LastError, color)
 		}
 	}
 }
@@ -90,16 +91,16 @@ func writeError(b *strings.Builder, where, state string, e *Error, color bool) {
 	if e == nil {
 		return
 	}
-	message := plain(e.Message)
+	message := terminal.Plain(e.Message)
 	if message == "" {
 		message = "the error is shown to administrators and members of pg_monitor"
 	}
 	if e.SQLState != "" {
-		message += " (" + plain(e.SQLState) + ")"
+		message += " (" + terminal.Plain(e.SQLState) + ")"
 	}
 	fmt.Fprintf(b, "\n%s, %s: %s\n", where, colored(state, color), message)
 	if e.Hint != "" {
-		fmt.Fprintf(b, "  hint: %s\n", plain(e.Hint))
+		fmt.Fprintf(b, "  hint: %s\n", terminal.Plain(e.Hint))
 	}
 }
 
@@ -114,8 +115,8 @@ func (r *Report) writeNodes(b *strings.Builder, color bool) {
 			if n.Since != nil {
 				since = span(d.ReadAt.Sub(*n.Since))
 			}
-			w.AppendRow(table.Row{plain(d.Name), plain(n.Name), known(n.State, func(s string) string { return colored(plain(s), color) }),
-				since, known(n.LatencySeconds, seconds), known(n.ClockOffsetSeconds, seconds), known(n.ServerVersion, plain),
+			w.AppendRow(table.Row{terminal.Plain(d.Name), terminal.Plain(n.Name), known(n.State, func(s string) string { return colored(terminal.Plain(s), color) }),
+				since, known(n.LatencySeconds, seconds), known(n.ClockOffsetSeconds, seconds), known(n.ServerVersion, terminal.Plain),
 				n.Shipping, n.Retrying, n.Stopped, plainOr(n.Reason)})
 		}
 	}
@@ -127,7 +128,7 @@ func (r *Report) writeQueues(b *strings.Builder) {
 	alignRight(w, 2)
 	for i := range r.Databases {
 		if d := &r.Databases[i]; d.Queue != nil {
-			w.AppendRow(table.Row{plain(d.Name), size(d.Queue.Bytes), plain(d.Version)})
+			w.AppendRow(table.Row{terminal.Plain(d.Name), size(d.Queue.Bytes), terminal.Plain(d.Version)})
 		}
 	}
 	writeTable(b, w)
@@ -145,7 +146,7 @@ func plainOr(text *string) string {
 	if text == nil {
 		return ""
 	}
-	return plain(*text)
+	return terminal.Plain(*text)
 }
 
 func size(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) }
@@ -179,19 +180,6 @@ func retry(at *time.Time, now time.Time) string {
 		return "in " + span(left)
 	}
 	return "now"
-}
-
-// plain makes one line of a text, without characters that command a terminal.
-func plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' {
-			return ' '
-		}
-		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
 }
 
 func colored(state string, color bool) string {

@@ -98,7 +98,13 @@ func (r *reader) fill(ctx context.Context, d *Database) error {
 			return fmt.Errorf("prepare the session: %w", err)
 		}
 	}
-	version, ok, err := session.Value(ctx, r.session,
+	return ReadFrom(ctx, r.session, d)
+}
+
+// ReadFrom reads the state of the database that a session is in, whose
+// client_encoding is UTF8. Name and Error are left alone.
+func ReadFrom(ctx context.Context, s session.Session, d *Database) error {
+	version, ok, err := session.Value(ctx, s,
 		"SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'pg_courier'")
 	if err != nil {
 		return fmt.Errorf("look for the extension: %w", err)
@@ -106,7 +112,7 @@ func (r *reader) fill(ctx context.Context, d *Database) error {
 	if !ok {
 		return errNoExtension
 	}
-	text, _, err := session.Value(ctx, r.session, query)
+	text, _, err := session.Value(ctx, s, query)
 	if err != nil {
 		return fmt.Errorf("read the status: %w", err)
 	}
