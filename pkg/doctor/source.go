@@ -189,21 +189,25 @@ func (e *source) extension() []Finding {
 		findings = append(findings, Finding{Severity: Error, Message: "extension dblink is not in this database",
 			Why: "Nodes are reached through it.", Remedy: "CREATE EXTENSION dblink;", RunOn: OnSource})
 	}
-	if e.Available != "" && e.Available != e.Installed {
-		findings = append(findings, Finding{Severity: Warning,
-			Message: fmt.Sprintf("the extension is version %s, the server has the files of %s", e.Installed, e.Available),
-			Why:     "The library in use is the new one, the functions and tables are the old ones.",
-			Remedy:  "ALTER EXTENSION pg_courier UPDATE;", RunOn: OnSource})
-	}
 	program := e.config.Version
-	if program != "" && program[0] >= '0' && program[0] <= '9' && program != e.Installed {
-		f := Finding{Severity: Warning,
-			Message: fmt.Sprintf("the extension is version %s, this courier is %s", e.Installed, program),
-			Why:     "They are made for each other in the same version only.",
-			Remedy:  "Install the courier that came with the extension, or update the extension."}
+	known := program != "" && program[0] >= '0' && program[0] <= '9'
+	update := Finding{Severity: Warning, Remedy: "ALTER EXTENSION pg_courier UPDATE;", RunOn: OnSource}
+	switch {
+	case known && program != e.Installed:
+		f := update
 		if minor(program) != minor(e.Installed) {
 			f.Severity = Error
 		}
+		f.Message = fmt.Sprintf("the extension is version %s, this courier is %s", e.Installed, program)
+		f.Why = "They are made for each other in the same version only."
+		if e.Available != program {
+			f.Remedy, f.RunOn = "Use the courier that came with the extension, or install the extension that came with this courier.", ""
+		}
+		findings = append(findings, f)
+	case e.Available != "" && e.Available != e.Installed:
+		f := update
+		f.Message = fmt.Sprintf("the extension is version %s, the server has the files of %s", e.Installed, e.Available)
+		f.Why = "The library in use is the new one, the functions and tables are the old ones."
 		findings = append(findings, f)
 	}
 	return findings

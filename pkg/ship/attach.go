@@ -101,8 +101,11 @@ func (s *Shipper) lock(ctx context.Context) error {
 
 // existingObjects says whether schema courier_target is complete and whether all
 // of it belongs to the connection's own role or to a superuser: a function that
-// somebody else has put there would run with that role's rights.
-const existingObjects = `SELECT pg_catalog.to_regproc('courier_target.check_updated') IS NOT NULL,
+// somebody else has put there would run with that role's rights. Catalogs answer
+// that even to a role that may not use the schema.
+const existingObjects = `SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p
+	 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+	 WHERE n.nspname = 'courier_target' AND p.proname = 'check_updated'),
 	(SELECT pg_catalog.string_agg(DISTINCT r.rolname::pg_catalog.text, ', ')
 	 FROM (SELECT n.nspowner AS owner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'courier_target'
 	       UNION ALL SELECT p.proowner FROM pg_catalog.pg_proc p
