@@ -73,6 +73,9 @@ func TestUsage(t *testing.T) {
 		"status interval":   {[]string{"status", "--database", "dbname=x", "--watch", "--interval", "1us"}, 2, "too short"},
 		"status flag":       {[]string{"status", "--nonsense"}, 2, "nonsense"},
 		"status arguments":  {[]string{"status", "--database", "dbname=x", "y"}, 2, `status takes no argument "y"`},
+		"doctor of nothing": {[]string{"doctor"}, 2, "name at least one database: courier doctor"},
+		"doctor bad DSN":    {[]string{"doctor", "--database", "password=topsecret nonsense"}, 2, "not of the form"},
+		"doctor flag":       {[]string{"doctor", "--nonsense"}, 2, "nonsense"},
 		"stray arguments":   {[]string{"run", "--database", "dbname=x", "y"}, 2, `takes no argument "y"`},
 	} {
 		t.Run(name, func(t *testing.T) {

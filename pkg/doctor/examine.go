@@ -17,7 +17,8 @@ type Config struct {
 	Version   string // of the program; one that is no version is not compared
 	Limits    Limits // the zero value of each is the standard one
 
-	distant bool // tests: take this host's own connections for those of a network
+	distant bool          // tests: take this host's own connections for those of a network
+	connect time.Duration // bounds connecting to a database, and from there to a node
 }
 
 // Database is a source database. Its DSN appears in no finding.
@@ -65,7 +66,7 @@ func standard[T comparable](limit *T, value T) {
 
 // Bounds of what is waited for.
 const (
-	connectTimeout = 15 * time.Second // to a database, and from there to a node
+	connectTimeout = 15 * time.Second // Config.connect, unless told
 	nodeTimeout    = 2 * time.Minute  // all questions to one node
 	sourceTimeout  = 2 * time.Minute  // all questions to a source alone
 	nodesAtOnce    = 4                // of one database
@@ -74,6 +75,7 @@ const (
 // Run examines the databases, all at once, and their nodes.
 func Run(ctx context.Context, config Config) *Report {
 	config.Limits = config.Limits.withStandards()
+	standard(&config.connect, connectTimeout)
 	found := make([][]Finding, len(config.Databases))
 	var group sync.WaitGroup
 	for i, database := range config.Databases {
@@ -135,8 +137,8 @@ func (e *examination) record(name string, f Finding) {
 }
 
 // open opens a session for reading. Its text is UTF-8, as that of a report.
-func open(ctx context.Context, dsn string) (*session.PGX, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+func (e *examination) open(ctx context.Context, dsn string) (*session.PGX, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.config.connect)
 	defer cancel()
 	s, err := session.Connect(ctx, dsn)
 	if err != nil {

@@ -65,7 +65,7 @@ func examineNode(ctx context.Context, from *source, dsn string, of *node) []Find
 		return e.findings
 	}
 	e.check(ctx, "server-options", "a dead link is noticed", just(e.serverOptions()))
-	s, err := open(ctx, dsn)
+	s, err := e.open(ctx, dsn)
 	if err != nil {
 		e.record("node-connection", Finding{Severity: Error, Message: "no session for it on the source: " + oneLine(err.Error())})
 		return e.findings
@@ -146,7 +146,7 @@ func (e *nodeExamination) connect(ctx context.Context) bool {
 		e.record("node-connection", e.unreachable(err))
 		return false
 	}
-	connecting, cancel := context.WithTimeout(ctx, connectTimeout)
+	connecting, cancel := context.WithTimeout(ctx, e.config.connect)
 	defer cancel()
 	var ping struct {
 		RoundTrip float64 `json:"round_trip"`
@@ -181,7 +181,8 @@ func (e *nodeExamination) unreachable(err error) Finding {
 	var database *session.Error
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		f.Message = fmt.Sprintf("there is no answer within %s", connectTimeout)
+		f.Message = fmt.Sprintf("there is no answer within %s", e.config.connect)
+		f.Remedy = "See that host and port are right (" + e.of.Quoted + " is the foreign server) and that no firewall swallows what is sent there."
 	case errors.As(err, &database):
 		if database.Detail != "" {
 			f.Message += ": " + oneLine(database.Detail)

@@ -33,7 +33,7 @@ func (e *source) subscriptionState(s *status.Subscription) *Finding {
 	}
 	lag := time.Duration(0)
 	if s.LagSeconds != nil {
-		lag = time.Duration(*s.LagSeconds * float64(time.Second)).Round(time.Second)
+		lag = time.Duration(*s.LagSeconds * float64(time.Second))
 	}
 	switch {
 	case s.State == "stopped":
@@ -50,7 +50,7 @@ func (e *source) subscriptionState(s *status.Subscription) *Finding {
 		return &Finding{Severity: Warning, Message: "the subscription is interrupted: " + reason,
 			Why: "It is tried again by itself; changes wait in the queue.", Remedy: hint}
 	case s.State != "disabled" && lag > e.limits.Lag:
-		return &Finding{Severity: Warning, Message: fmt.Sprintf("the subscription is %s behind", lag),
+		return &Finding{Severity: Warning, Message: fmt.Sprintf("the subscription is %s behind", lag.Round(time.Second)),
 			Why:    "Either nobody ships it, or more is written than the node takes.",
 			Remedy: "See that courier run is running for this database: systemctl status courier, or SELECT courier.ship(" + literal(s.Name) + ") in a session."}
 	}
@@ -77,13 +77,13 @@ func (e *source) queue() []Finding {
 		if s.State != "disabled" && s.State != "stopped" && s.State != "needs_resync" || s.LagSeconds == nil || s.PendingChanges == nil {
 			continue
 		}
-		held := time.Duration(*s.LagSeconds * float64(time.Second)).Round(time.Second)
+		held := time.Duration(*s.LagSeconds * float64(time.Second))
 		if *s.PendingChanges == 0 || held < e.limits.Held {
 			continue
 		}
 		f := Finding{Severity: Warning, Subscription: s.Name,
 			Message: fmt.Sprintf("the queue keeps %s changes, the oldest %s old, for a subscription that is %s",
-				humanize.Comma(*s.PendingChanges), held, s.State),
+				humanize.Comma(*s.PendingChanges), held.Round(time.Second), s.State),
 			Why:    "The queue grows until the subscription goes on or is dropped.",
 			Remedy: "Repair what has stopped it, or drop it: SELECT courier.drop_subscription(" + literal(s.Name) + ")."}
 		if s.State == "disabled" {

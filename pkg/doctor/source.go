@@ -87,7 +87,7 @@ func examineDatabase(ctx context.Context, config *Config, database Database) []F
 func (e *source) examine(ctx context.Context, database Database) {
 	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
 	defer cancel()
-	s, err := open(ctx, database.DSN)
+	s, err := e.open(ctx, database.DSN)
 	if err != nil {
 		e.record("connection", Finding{Severity: Error, Message: oneLine(err.Error()),
 			Why:    "Nothing of this database can be shipped or examined.",
@@ -226,7 +226,8 @@ func (e *source) administrator() []Finding {
 	return []Finding{{Severity: Error,
 		Message: fmt.Sprintf("role %s may not administer pg_courier; configuration, tables and nodes are not examined", e.Role),
 		Why:     "Shipping takes a superuser or a member of the role that owns the extension.",
-		Remedy:  fmt.Sprintf("GRANT %s TO %s;", e.Owner, e.Role), RunOn: OnSource}}
+		Remedy: fmt.Sprintf("Connect as a superuser or as a member of role %s, which owns the extension; GRANT %[1]s TO %s makes this role one.",
+			e.Owner, e.Role)}}
 }
 
 func (e *source) preload() []Finding {
