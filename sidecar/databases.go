@@ -13,8 +13,6 @@ import (
 type database struct {
 	name string // for people: what tells it from the others
 	dsn  string
-	// the password can be read in the list of processes
-	passwordShown bool
 }
 
 func databaseFlag() cli.Flag {
@@ -24,16 +22,16 @@ func databaseFlag() cli.Flag {
 	}
 }
 
-// databases are those that the command line names. It is the place where those
-// of a configuration file join in.
-func databases(c *cli.Context) ([]database, error) {
+// databases are those that the command line names, with warnings of what is
+// unsafe about that. It is the place where a configuration file joins in.
+func databases(c *cli.Context) (_ []database, warnings []string, _ error) {
 	if c.Args().Present() {
-		return nil, cli.Exit(fmt.Sprintf("%s takes no argument %q; databases are given with --database",
+		return nil, nil, cli.Exit(fmt.Sprintf("%s takes no argument %q; databases are given with --database",
 			c.Command.Name, c.Args().First()), exitUsage)
 	}
 	given := c.StringSlice("database")
 	if len(given) == 0 {
-		return nil, cli.Exit(fmt.Sprintf("name at least one database: courier %s --database 'host=localhost dbname=shop user=postgres'",
+		return nil, nil, cli.Exit(fmt.Sprintf("name at least one database: courier %s --database 'host=localhost dbname=shop user=postgres'",
 			c.Command.Name), exitUsage)
 	}
 	list := make([]database, len(given))
@@ -43,9 +41,12 @@ func databases(c *cli.Context) ([]database, error) {
 		config, err := pgx.ParseConfig(dsn)
 		if err != nil {
 			// its own words may quote the string, and so a password
-			return nil, cli.Exit("--database: the connection string is not of the form 'host=… dbname=… user=…' or postgresql://user@host/dbname", exitUsage)
+			return nil, nil, cli.Exit("--database: the connection string is not of the form 'host=… dbname=… user=…' or postgresql://user@host/dbname", exitUsage)
 		}
-		list[i] = database{name: config.Database, dsn: dsn, passwordShown: hasPassword(dsn)}
+		list[i] = database{name: config.Database, dsn: dsn}
+		if hasPassword(dsn) {
+			warnings = append(warnings, "--database: the command line, and so this password, is shown to every user of this host")
+		}
 		if list[i].name == "" {
 			list[i].name = config.User // as libpq does
 		}
@@ -57,7 +58,7 @@ func databases(c *cli.Context) ([]database, error) {
 			list[i].name += "@" + places[i]
 		}
 	}
-	return list, nil
+	return list, warnings, nil
 }
 
 var passwordKeyword = regexp.MustCompile(`(^|\s)password\s*=`)

@@ -35,15 +35,15 @@ func doctorCommand() *cli.Command {
 }
 
 func examine(c *cli.Context) error {
-	list, err := databases(c)
+	list, warnings, err := databases(c)
 	if err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	config := doctor.Config{Version: version}
+	config := doctor.Config{Version: version, Warnings: warnings}
 	for _, d := range list {
-		config.Databases = append(config.Databases, doctor.Database{Name: d.name, DSN: d.dsn, PasswordShown: d.passwordShown})
+		config.Databases = append(config.Databases, doctor.Database{Name: d.name, DSN: d.dsn})
 	}
 	report := doctor.Run(ctx, config)
 	if ctx.Err() != nil {

@@ -22,14 +22,9 @@ func main() {
 		Version:         version,
 		HideVersion:     true,
 		HideHelpCommand: true,
-		// a connection string may hold a comma: several hosts, a password
-		DisableSliceFlagSeparator: true,
-		Commands: []*cli.Command{
-			runCommand(),
-			statusCommand(),
-			doctorCommand(),
-			versionCommand(),
-		},
+		Commands:        []*cli.Command{runCommand(), statusCommand(), doctorCommand(), versionCommand()},
+
+		DisableSliceFlagSeparator: true, // a connection string may have commas
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return cli.Exit(err, exitUsage)
 		},
@@ -40,7 +35,7 @@ func main() {
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
 	if err := app.Run(os.Args); err != nil {
-		if err.Error() != "" {
+		if err.Error() != "" { // else what was printed says it all
 			fmt.Fprintf(os.Stderr, "courier: %v\n", err)
 		}
 		code := 1

@@ -46,7 +46,7 @@ func statusCommand() *cli.Command {
 }
 
 func showStatus(c *cli.Context) error {
-	list, err := databases(c)
+	list, _, err := databases(c)
 	if err != nil {
 		return err
 	}
@@ -129,16 +129,20 @@ func showText(w io.Writer, report *status.Report, watching bool) error {
 
 // redraw is what puts a frame over the one before, without a flicker: each line
 // is written over and its rest erased. What does not fit is left out, because a
-// screen that scrolls could not be written over.
+// screen that scrolls could not be written over. A terminal of size 0 does not
+// know its size.
 func redraw(frame string, columns, lines int) string {
 	var b bytes.Buffer
 	b.WriteString("\x1b[H")
 	rows := strings.Split(strings.TrimSuffix(frame, "\n"), "\n")
-	if room := max(lines-1, 1); len(rows) > room {
+	if room := max(lines-1, 1); lines > 0 && len(rows) > room {
 		rows = append(rows[:room-1], fmt.Sprintf("(%d lines more)", len(rows)-room+1))
 	}
 	for _, row := range rows {
-		b.WriteString(text.Trim(row, columns))
+		if columns > 0 {
+			row = text.Trim(row, columns)
+		}
+		b.WriteString(row)
 		b.WriteString("\x1b[0m\x1b[K\n")
 	}
 	b.WriteString("\x1b[J")

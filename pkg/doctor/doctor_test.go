@@ -35,11 +35,14 @@ func TestHealthy(t *testing.T) {
 
 	// it changes nothing: not even a session is left on the node
 	r.target.Eventually(t, "app", "SELECT count(*) FROM pg_stat_activity WHERE usename = 'courier_remote'", "0", time.Minute)
-	s, err := (&examination{config: &Config{connect: time.Minute}}).open(t.Context(), r.source.DSN("app"))
+	e := &nodeExamination{examination: examination{config: &Config{connect: time.Minute}}, of: &node{Name: "eu", Server: "courier_eu"}}
+	e.session, err = e.open(t.Context(), r.source.DSN("app"))
 	require.NoError(t, err)
-	defer s.Close(t.Context())
-	_, err = s.Query(t.Context(), "DELETE FROM public.item")
+	defer e.session.Close(t.Context())
+	_, err = e.session.Query(t.Context(), "DELETE FROM public.item")
 	require.ErrorContains(t, err, "read-only")
+	require.NoError(t, e.openLink(t.Context()))
+	require.ErrorContains(t, e.link.Exec(t.Context(), "DELETE FROM public.item"), "read-only")
 }
 
 // What is seen by limits rather than by kind.

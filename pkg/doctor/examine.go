@@ -17,15 +17,18 @@ type Config struct {
 	Version   string // of the program; one that is no version is not compared
 	Limits    Limits // the zero value of each is the standard one
 
+	// Warnings are what was found when the settings were read: passwords that
+	// others can read.
+	Warnings []string
+
 	distant bool          // tests: take this host's own connections for those of a network
 	connect time.Duration // bounds connecting to a database, and from there to a node
 }
 
 // Database is a source database. Its DSN appears in no finding.
 type Database struct {
-	Name          string
-	DSN           string
-	PasswordShown bool // its password can be read in the list of processes
+	Name string
+	DSN  string
 }
 
 // Limits are from where on something is worth a finding.
@@ -82,11 +85,25 @@ func Run(ctx context.Context, config Config) *Report {
 		group.Go(func() { found[i] = examineDatabase(ctx, &config, database) })
 	}
 	group.Wait()
-	var all []Finding
+	all := examineSettings(&config)
 	for _, findings := range found {
 		all = append(all, findings...)
 	}
 	return newReport(config.Version, all)
+}
+
+// examineSettings passes on what was found when they were read.
+func examineSettings(config *Config) []Finding {
+	e := &examination{config: config}
+	for _, warning := range config.Warnings {
+		e.record("password", Finding{Severity: Warning, Message: warning,
+			Why:    "Who has the password can do to the database what courier can.",
+			Remedy: "Put it into a password file (~/.pgpass, or passfile= in the connection string) that only its owner may read."})
+	}
+	if len(config.Warnings) == 0 {
+		e.record("password", Finding{Severity: OK, Message: "no password is given where others can read it"})
+	}
+	return e.findings
 }
 
 // examination collects what is found in one place: a database, or a node.

@@ -43,7 +43,7 @@ const (
 type Finding struct {
 	Check        string   `json:"check"`
 	Severity     Severity `json:"severity"`
-	Database     string   `json:"database"`
+	Database     string   `json:"database,omitempty"` // left out: about the settings
 	Node         string   `json:"node,omitempty"`
 	Subscription string   `json:"subscription,omitempty"`
 	Table        string   `json:"table,omitempty"` // quoted as in SQL
@@ -54,8 +54,8 @@ type Finding struct {
 	RunOn  string `json:"run_on,omitempty"`
 }
 
-// Report is the outcome of an examination. The findings are in the order of the
-// databases as given, then of the nodes' names.
+// Report is the outcome of an examination. The findings are first those about the
+// settings, then in the order of the databases as given and of the nodes' names.
 type Report struct {
 	Version  string         `json:"version"` // of the program
 	Worst    Severity       `json:"worst"`

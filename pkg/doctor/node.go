@@ -156,20 +156,24 @@ func (e *nodeExamination) connect(ctx context.Context) bool {
 		'offset', EXTRACT(epoch FROM p.clock_offset)) FROM courier.ping($1) p`, e.of.Name); err != nil {
 		return fail(err)
 	}
-	var err error
-	if e.link, err = dblink.Open(connecting, e.session, "pg_courier_doctor", e.of.Name, e.of.Server); err != nil {
+	if err := e.openLink(connecting); err != nil {
 		return fail(err)
 	}
-	if err = e.link.Exec(connecting, "SET default_transaction_read_only = on; SET statement_timeout = '30s'"); err != nil {
-		return fail(err)
-	}
-	if err = e.ask(connecting, &e.server, askServer); err != nil {
+	if err := e.ask(connecting, &e.server, askServer); err != nil {
 		return fail(err)
 	}
 	e.record("node-connection", Finding{Severity: OK, Message: fmt.Sprintf("connected as role %s, an answer takes %s",
 		e.Role, time.Duration(ping.RoundTrip*float64(time.Second)).Round(10*time.Microsecond))})
 	e.check(ctx, "clock", "the clocks agree", just(judgeClock(time.Duration(ping.Offset*float64(time.Second)), e.limits.ClockOffset)))
 	return true
+}
+
+// openLink connects as a shipper does, for reading.
+func (e *nodeExamination) openLink(ctx context.Context) (err error) {
+	if e.link, err = dblink.Open(ctx, e.session, "pg_courier_doctor", e.of.Name, e.of.Server); err != nil {
+		return err
+	}
+	return e.link.Exec(ctx, "SET default_transaction_read_only = on; SET statement_timeout = '30s'")
 }
 
 // unreachable explains why. libpq's words are in the detail; they name host and

@@ -159,8 +159,8 @@ var defects = []defect{
 	{name: "other program", plant: func(_ *testing.T, r *rig) { r.config.Version = "0.1.7" },
 		check: "extension", severity: Warning, says: "this courier is 0.1.7",
 		undo: "SELECT 1"},
-	{name: "password on the command line", plant: func(_ *testing.T, r *rig) {
-		r.config.Databases[0].PasswordShown = true
+	{name: "password where others can read it", plant: func(_ *testing.T, r *rig) {
+		r.config.Warnings = []string{"the command line is shown to all"}
 		r.config.Databases[0].DSN += " password='" + pgtest.Password + "'"
 	}, check: "password", severity: Warning, says: "command line", remedy: "pgpass", undo: "SELECT 1"},
 	{name: "unencrypted over a network", plant: func(_ *testing.T, r *rig) { r.config.distant = true },

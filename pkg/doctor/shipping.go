@@ -107,11 +107,11 @@ func (e *source) deadLetters(ctx context.Context) ([]Finding, error) {
 	}
 	err := e.one(ctx, &open, `SELECT coalesce(pg_catalog.jsonb_agg(o), '[]') FROM (
 		SELECT d.subscription_name AS subscription, pg_catalog.count(*) AS count FROM courier.dead_letter d
-		WHERE pg_catalog.to_jsonb(d) ->> 'state' = 'open' GROUP BY d.subscription_name ORDER BY 1) o`)
+		WHERE pg_catalog.to_jsonb(d) ->> 'state' IN ('open', 'skipped') GROUP BY d.subscription_name ORDER BY 1) o`)
 	var findings []Finding
 	for _, o := range open {
 		findings = append(findings, Finding{Severity: Warning, Subscription: o.Subscription,
-			Message: fmt.Sprintf("%d dead letters are open", o.Count),
+			Message: fmt.Sprintf("%d dead letters wait for a decision", o.Count),
 			Why:     "These transactions have not been applied on the node.",
 			Remedy:  "Look at SELECT * FROM courier.dead_letter; then courier.retry_dead_letter(id) or courier.discard_dead_letter(id)."})
 	}

@@ -105,7 +105,6 @@ func (e *source) examine(ctx context.Context, database Database) {
 		return
 	}
 	e.record("connection", Finding{Severity: OK, Message: "connected as role " + e.Role})
-	e.check(ctx, "password", "the password is not on the command line", just(e.password(database)))
 	e.check(ctx, "tls", "the connection is safe", just(e.tls(database)))
 	e.check(ctx, "server-version", "PostgreSQL "+e.Version, just(e.version()))
 	e.check(ctx, "writable", "the server is a primary", just(e.writable()))
@@ -138,15 +137,6 @@ func (e *source) examine(ctx context.Context, database Database) {
 // just is a check whose answer is known.
 func just(findings []Finding) func(context.Context) ([]Finding, error) {
 	return func(context.Context) ([]Finding, error) { return findings, nil }
-}
-
-func (e *source) password(database Database) []Finding {
-	if !database.PasswordShown {
-		return nil
-	}
-	return []Finding{{Severity: Warning, Message: "the password is part of the command line",
-		Why:    "Every user of this host can read it in the list of processes.",
-		Remedy: "Put it into a password file (~/.pgpass, or passfile= in the connection string) that only its owner may read."}}
 }
 
 func (e *source) tls(database Database) []Finding {

@@ -28,7 +28,10 @@ func (r *Report) Text(all, color bool) string {
 		found[at] = append(found[at], f)
 	}
 	for _, at := range places {
-		title := "database " + terminal.Plain(at.database)
+		title := "settings"
+		if at.database != "" {
+			title = "database " + terminal.Plain(at.database)
+		}
 		if at.node != "" {
 			title += ", node " + terminal.Plain(at.node)
 		}
