@@ -27,7 +27,7 @@ func main() {
 		HideVersion:               true,
 		HideHelpCommand:           true,
 		DisableSliceFlagSeparator: true, // a connection string may have commas
-		Commands:                  []*cli.Command{runCommand(), versionCommand()},
+		Commands:                  []*cli.Command{runCommand(), statusCommand(), doctorCommand(), versionCommand()},
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return cli.Exit(err, exitUsage)
 		},
@@ -38,7 +38,9 @@ func main() {
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
 	if err := app.Run(os.Args); err != nil {
-		fmt.Fprintf(os.Stderr, "courier: %v\n", err)
+		if err.Error() != "" { // else what was printed says it all
+			fmt.Fprintf(os.Stderr, "courier: %v\n", err)
+		}
 		os.Exit(exitCode(err))
 	}
 }

@@ -107,8 +107,11 @@ func (s *Shipper) lock(ctx context.Context) error {
 
 // existingObjects says whether schema courier_target is complete and whether all
 // of it belongs to the connection's own role or to a superuser: a function that
-// somebody else has put there would run with that role's rights.
-const existingObjects = `SELECT pg_catalog.to_regproc('courier_target.check_updated') IS NOT NULL,
+// somebody else has put there would run with that role's rights. Catalogs answer
+// that even to a role that may not use the schema.
+const existingObjects = `SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p
+	 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+	 WHERE n.nspname = 'courier_target' AND p.proname = 'check_updated'),
 	(SELECT pg_catalog.string_agg(DISTINCT r.rolname::pg_catalog.text, ', ')
 	 FROM (SELECT n.nspowner AS owner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'courier_target'
 	       UNION ALL SELECT p.proowner FROM pg_catalog.pg_proc p
@@ -118,19 +121,29 @@ const existingObjects = `SELECT pg_catalog.to_regproc('courier_target.check_upda
 	 JOIN pg_catalog.pg_roles r ON r.oid = o.owner
 	 WHERE NOT r.rolsuper AND r.rolname <> current_user)`
 
+// TargetObjects says whether a node has all of schema courier_target, and which
+// roles own some of it that should not, separated by commas.
+func TargetObjects(ctx context.Context, link *dblink.Link) (complete bool, strangers string, err error) {
+	rows, err := link.Query(ctx, existingObjects, 2)
+	if err != nil {
+		return false, "", err
+	}
+	return string(rows[0][0]) == "t", string(rows[0][1]), nil
+}
+
 // bootstrap creates what the target needs.
 func (s *Shipper) bootstrap(ctx context.Context, link *dblink.Link) error {
-	rows, err := link.Query(ctx, existingObjects, 2)
+	complete, strangers, err := TargetObjects(ctx, link)
 	if err != nil {
 		return err
 	}
-	if rows[0][1] != nil {
+	if strangers != "" {
 		return &StopError{Subscription: s.name, Node: s.sub.Node,
 			Advice: "Let one role own schema courier_target and all in it, the one that pg_courier connects as.",
 			Err: &session.Error{SQLState: "42501", Message: fmt.Sprintf(
-				"schema courier_target or an object in it belongs to role %s", rows[0][1])}}
+				"schema courier_target or an object in it belongs to role %s", strangers)}}
 	}
-	if string(rows[0][0]) == "t" {
+	if complete {
 		return nil
 	}
 	if err = link.Exec(ctx, targetObjects); err != nil {

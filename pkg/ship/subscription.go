@@ -148,11 +148,12 @@ func Load(ctx context.Context, s session.Session, name string) (*Subscription, e
 	if err = json.Unmarshal(row[7], &sub.Options); err != nil {
 		return nil, fmt.Errorf("read the options of subscription %s: %w", name, err)
 	}
-	sub.Tables, err = loadTables(ctx, s, sub.ID)
+	sub.Tables, err = Tables(ctx, s, sub.ID)
 	return sub, err
 }
 
-func loadTables(ctx context.Context, s session.Session, id int) ([]Table, error) {
+// Tables lists the tables of a subscription, in order of their names.
+func Tables(ctx context.Context, s session.Session, id int) ([]Table, error) {
 	// Names are joined by a character no name can hold.
 	rows, err := s.Query(ctx,
 		`SELECT relation::pg_catalog.oid, schema_name, table_name,
