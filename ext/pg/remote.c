@@ -1,257 +1,119 @@
 /*
  * remote.c
- *	  Sends statements over a named dblink connection without giving up the
- *	  right to be cancelled.
+ *	  Sends statements over named dblink connections without giving up the
+ *	  right to be cancelled, whatever the node or the network does.
  *
- * courier.remote_send() starts a command string, courier.remote_wait() waits
- * for its results.  Between the two the session is free for other work: the
- * engine reads and renders the next batch.  dblink has no way to wait for a
- * result that can be interrupted, so the wait polls dblink_is_busy(), which
- * looks at the socket and costs microseconds.
+ * courier.remote_connect() opens a link, courier.remote_send() starts a
+ * command string, courier.remote_wait() waits for its results, for a bounded
+ * time, and says how long no byte has moved.  Between the calls the session
+ * is free for other work: the engine reads and renders the next batch, or
+ * asks over another link what the node is doing (pkg/dblink).
  *
- * A remote error is returned as a value, with the number of statements that
- * had succeeded before it.  A cancel closes the connection, whose state is
- * unknown from then on.
+ * Sending blocks for as long as the kernel does not take the whole string:
+ * dblink has no other way.  It can be cancelled, and gives up when no byte
+ * moves; see remote_socket.c.
+ *
+ * A node's error is returned as a value, with the number of statements that
+ * had succeeded before it.  After a cancel, and after a link was given up,
+ * its state is unknown: it is cut off and closed, without a farewell that
+ * might wait for the other side.
  */
 #include "pg_courier.h"
 
-#include "access/xact.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
-#include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
-#include "parser/parse_func.h"
-#include "portability/instr_time.h"
+#include "remote.h"
+#include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
+#include "utils/tuplestore.h"
+#include "utils/wait_event.h"
 
+PG_FUNCTION_INFO_V1(courier_remote_connect);
+PG_FUNCTION_INFO_V1(courier_remote_disconnect);
 PG_FUNCTION_INFO_V1(courier_remote_send);
 PG_FUNCTION_INFO_V1(courier_remote_wait);
+PG_FUNCTION_INFO_V1(courier_remote_ready);
+PG_FUNCTION_INFO_V1(courier_remote_rows);
 
-/* The pause between two looks at the socket grows to this. */
-#define LONGEST_PAUSE_MICROSECONDS 2000
+/* How often a wait sees whether bytes move, in milliseconds. */
+#define LOOK_INTERVAL 250
 
-/* What came of a command string. */
-typedef struct RemoteOutcome
+/* The pause between two looks at a socket that is not known. */
+#define BLIND_INTERVAL 2
+
+/* How long the end of an answer whose beginning is here may take. */
+#define REST_TIMEOUT 15000
+
+static HTAB *links = NULL;
+
+/* The link of that name, made if need be. */
+static RemoteLink *
+find_link(Datum connection)
 {
-	int			completed;		/* statements that succeeded */
-	int			max_counts;
-	Datum	   *counts;			/* rows each of them reported, int8 */
-	ErrorData  *error;			/* of the first that failed, or NULL */
-} RemoteOutcome;
+	char		name[NAMEDATALEN];
+	RemoteLink *link;
+	bool		found;
 
-/* Columns of remote_wait()'s result. */
-enum
+	strlcpy(name, TextDatumGetCString(connection), sizeof(name));
+	if (links == NULL)
+	{
+		HASHCTL		control = {
+			.keysize = NAMEDATALEN,
+			.entrysize = sizeof(RemoteLink),
+			.hcxt = TopMemoryContext,
+		};
+
+		links = hash_create("pg_courier links", 8, &control,
+							HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	}
+	link = hash_search(links, name, HASH_FIND, NULL);
+	if (link == NULL)
+	{
+		MemoryContext context = AllocSetContextCreate(TopMemoryContext,
+													  "pg_courier link",
+													  ALLOCSET_SMALL_SIZES);
+
+		link = hash_search(links, name, HASH_ENTER, &found);
+		link->socket.fd = -1;
+		link->in_flight = false;
+		link->moved = 0;
+		link->moved_at = GetCurrentTimestamp();
+		link->context = context;
+		memset(&link->outcome, 0, sizeof(link->outcome));
+	}
+	return link;
+}
+
+static void
+forget_link(RemoteLink *link)
 {
-	WAIT_COMPLETED,
-	WAIT_COUNTS,
-	WAIT_SQLSTATE,
-	WAIT_MESSAGE,
-	WAIT_DETAIL,
-	WAIT_HINT,
-	WAIT_CONTEXT,
-	WAIT_COLUMNS
-};
+	MemoryContextDelete(link->context);
+	(void) hash_search(links, link->name, HASH_REMOVE, NULL);
+}
 
-/* The schema dblink was installed into, looked up once. */
-static const char *
-dblink_schema(void)
+/*
+ * Closes dblink's connections whose names are like a pattern, if "name" is
+ * NULL all those of the engine.
+ */
+static void
+disconnect(const char *name)
 {
-	static char *schema = NULL;
-	bool		isnull;
-
-	if (schema != NULL && OidIsValid(get_namespace_oid(schema, true)))
-		return schema;
+	const char *schema = quote_identifier(courier_dblink_schema());
+	char	   *sql = psprintf("SELECT %s.dblink_disconnect(name)"
+							   " FROM pg_catalog.unnest(%s.dblink_get_connections()) AS name"
+							   " WHERE name %s", schema, schema,
+							   name == NULL ? "LIKE 'pg\\_courier\\_%'" :
+							   psprintf("= %s", quote_literal_cstr(name)));
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
-	if (SPI_execute("SELECT n.nspname::pg_catalog.text"
-					" FROM pg_catalog.pg_extension e"
-					" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
-					" WHERE e.extname = 'dblink'", true, 1) != SPI_OK_SELECT ||
-		SPI_processed != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the extension dblink is not installed in this database"),
-				 errhint("Run CREATE EXTENSION dblink.")));
-	schema = MemoryContextStrdup(TopMemoryContext,
-								 TextDatumGetCString(SPI_getbinval(SPI_tuptable->vals[0],
-																   SPI_tuptable->tupdesc,
-																   1, &isnull)));
+	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not close the connections of the engine");
 	SPI_finish();
-	return schema;
-}
-
-static Oid
-dblink_function(const char *name, int nargs)
-{
-	Oid			types[] = {TEXTOID, TEXTOID};
-
-	return LookupFuncName(list_make2(makeString(pstrdup(dblink_schema())),
-									 makeString(pstrdup(name))),
-						  nargs, types, false);
-}
-
-/* courier.remote_send(connection text, command text) */
-Datum
-courier_remote_send(PG_FUNCTION_ARGS)
-{
-	Oid			send = dblink_function("dblink_send_query", 2);
-
-	if (DatumGetInt32(OidFunctionCall2(send, PG_GETARG_DATUM(0),
-									   PG_GETARG_DATUM(1))) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("could not send to the connection \"%s\"",
-						text_to_cstring(PG_GETARG_TEXT_PP(0)))));
-	PG_RETURN_VOID();
-}
-
-/*
- * Waits until a result can be fetched without blocking.  The first looks
- * come quickly, for the sake of small batches; later ones add no more than
- * an eighth to the time waited.
- */
-static void
-wait_until_ready(FmgrInfo *is_busy, Datum connection)
-{
-	instr_time	start;
-
-	INSTR_TIME_SET_CURRENT(start);
-	while (DatumGetInt32(FunctionCall1(is_busy, connection)) == 1)
-	{
-		instr_time	elapsed;
-		long		pause;
-
-		INSTR_TIME_SET_CURRENT(elapsed);
-		INSTR_TIME_SUBTRACT(elapsed, start);
-		pause = (long) (INSTR_TIME_GET_MICROSEC(elapsed) / 8);
-		pause = Max(pause, 10);
-		pg_usleep(Min(pause, LONGEST_PAUSE_MICROSECONDS));
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
-/* The count at the end of a command tag ("INSERT 0 5") or the value itself. */
-static int64
-reported_count(const char *text)
-{
-	const char *last = strrchr(text, ' ');
-
-	return strtoll(last == NULL ? text : last + 1, NULL, 10);
-}
-
-static void
-remember_success(RemoteOutcome *outcome, const char *text)
-{
-	if (outcome->completed == outcome->max_counts)
-	{
-		outcome->max_counts = Max(outcome->max_counts * 2, 16);
-		outcome->counts = outcome->counts == NULL ?
-			palloc(sizeof(Datum) * outcome->max_counts) :
-			repalloc(outcome->counts, sizeof(Datum) * outcome->max_counts);
-	}
-	outcome->counts[outcome->completed++] =
-		Int64GetDatum(text == NULL ? 0 : reported_count(text));
-}
-
-/*
- * Fetches one result, in a subtransaction, as a remote error arrives as an
- * error raised here.  Returns false behind the last.
- */
-static bool
-fetch_result(SPIPlanPtr plan, Datum connection, MemoryContext context,
-			 RemoteOutcome *outcome)
-{
-	ResourceOwner owner = CurrentResourceOwner;
-	uint32		holdoff = InterruptHoldoffCount;
-	volatile bool more = true;
-
-	/* a local cancel must not be taken for a remote error */
-	HOLD_INTERRUPTS();
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		if (SPI_execute_plan(plan, &connection, NULL, true, 0) != SPI_OK_SELECT)
-			elog(ERROR, "could not fetch a result from dblink");
-		MemoryContextSwitchTo(context);
-		if (SPI_processed == 0)
-			more = false;
-		else
-			remember_success(outcome,
-							 SPI_getvalue(SPI_tuptable->vals[0],
-										  SPI_tuptable->tupdesc, 1));
-		SPI_freetuptable(SPI_tuptable);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		if (outcome->error == NULL)
-			outcome->error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-
-	/* not RESUME_INTERRUPTS(): an error has set the count to zero already */
-	InterruptHoldoffCount = holdoff;
-	return more;
-}
-
-static SPIPlanPtr
-result_plan(void)
-{
-	static SPIPlanPtr plan = NULL;
-	Oid			types[] = {TEXTOID};
-	char	   *sql;
-
-	if (plan != NULL)
-		return plan;
-	sql = psprintf("SELECT r FROM %s.dblink_get_result($1) AS t(r pg_catalog.text)",
-				   quote_identifier(dblink_schema()));
-	plan = SPI_prepare(sql, 1, types);
-	if (plan == NULL)
-		elog(ERROR, "could not prepare the fetch of a remote result");
-	SPI_keepplan(plan);
-	return plan;
-}
-
-static void
-collect_results(Datum connection, MemoryContext context,
-				RemoteOutcome *outcome)
-{
-	FmgrInfo	is_busy;
-	FmgrInfo	disconnect;
-
-	fmgr_info(dblink_function("dblink_is_busy", 1), &is_busy);
-	fmgr_info(dblink_function("dblink_disconnect", 1), &disconnect);
-
-	PG_TRY();
-	{
-		SPIPlanPtr	plan = result_plan();
-
-		do
-		{
-			wait_until_ready(&is_busy, connection);
-		} while (fetch_result(plan, connection, context, outcome));
-	}
-	PG_CATCH();
-	{
-		/* needs no catalog: closes the socket and forgets the name */
-		FunctionCall1(&disconnect, connection);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
 }
 
 /*
@@ -261,17 +123,233 @@ collect_results(Datum connection, MemoryContext context,
 void
 courier_close_connections(void)
 {
-	char	   *sql = psprintf("SELECT %s.dblink_disconnect(name)"
-							   " FROM pg_catalog.unnest(%s.dblink_get_connections()) AS name"
-							   " WHERE name LIKE 'pg\\_courier\\_%%'",
-							   quote_identifier(dblink_schema()),
-							   quote_identifier(dblink_schema()));
+	HASH_SEQ_STATUS sequence;
+	RemoteLink *link;
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not close the connections of the engine");
-	SPI_finish();
+	if (links != NULL)
+	{
+		hash_seq_init(&sequence, links);
+		while ((link = hash_seq_search(&sequence)) != NULL)
+		{
+			courier_socket_cut(&link->socket);
+			forget_link(link);
+		}
+	}
+	disconnect(NULL);
+}
+
+/* courier.remote_disconnect(connection text): does not wait for the node */
+Datum
+courier_remote_disconnect(PG_FUNCTION_ARGS)
+{
+	RemoteLink *link = find_link(PG_GETARG_DATUM(0));
+
+	/* only one that has nothing to do is ended with a word of farewell */
+	if (link->in_flight)
+		courier_socket_cut(&link->socket);
+	forget_link(link);
+	disconnect(TextDatumGetCString(PG_GETARG_DATUM(0)));
+	PG_RETURN_VOID();
+}
+
+/*
+ * courier.remote_connect(connection text, server text, timeout int4)
+ *
+ * Opens a link, in place of one of the same name that an earlier user of the
+ * session left behind.
+ */
+Datum
+courier_remote_connect(PG_FUNCTION_ARGS)
+{
+	Datum		connection = PG_GETARG_DATUM(0);
+	int			timeout = PG_GETARG_INT32(2);
+	MemoryContext old_context = CurrentMemoryContext;
+	Oid			connect = courier_dblink_function("dblink_connect", 2);
+	RemoteLink *link = find_link(connection);
+	volatile CourierCut cut = COURIER_CUT_NOT;
+
+	courier_socket_cut(&link->socket);
+	forget_link(link);
+	disconnect(TextDatumGetCString(connection));
+
+	courier_sockets_remember();
+	courier_watch_connecting(timeout);
+	PG_TRY();
+	{
+		(void) OidFunctionCall2(connect, connection, PG_GETARG_DATUM(1));
+		(void) courier_watch_end();
+	}
+	PG_CATCH();
+	{
+		cut = courier_watch_end();
+		if (cut == COURIER_CUT_NOT)
+			PG_RE_THROW();
+
+		/* it only says that its socket was shut down; a better one follows */
+		MemoryContextSwitchTo(old_context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+
+	if (cut != COURIER_CUT_NOT)
+	{
+		CHECK_FOR_INTERRUPTS();
+		ereport(ERROR,
+				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+				 errmsg("could not establish connection"),
+				 errdetail("There was no answer within %d ms.", timeout)));
+	}
+	link = find_link(connection);
+	link->socket = courier_sockets_find_new();
+	PG_RETURN_VOID();
+}
+
+/*
+ * Closes a link whose state is not known.  "disconnect_function" was looked up
+ * before, so this needs no catalog and may be called while an error is handled.
+ */
+static void
+give_up(RemoteLink *link, FmgrInfo *disconnect_function, Datum connection)
+{
+	courier_socket_cut(&link->socket);
+	forget_link(link);
+	(void) FunctionCall1(disconnect_function, connection);
+}
+
+/*
+ * courier.remote_send(connection text, command text, silence int4)
+ *
+ * Returns when all is sent.  When no byte moves for "silence" milliseconds
+ * the link is closed.
+ */
+Datum
+courier_remote_send(PG_FUNCTION_ARGS)
+{
+	Datum		connection = PG_GETARG_DATUM(0);
+	int			silence = PG_GETARG_INT32(2);
+	Oid			send = courier_dblink_function("dblink_send_query", 2);
+	RemoteLink *link = find_link(connection);
+	FmgrInfo	disconnect_function;
+	volatile bool sent = false;
+	CourierCut	cut;
+
+	fmgr_info(courier_dblink_function("dblink_disconnect", 1),
+			  &disconnect_function);
+	courier_outcome_reset(link);
+	link->in_flight = true;
+	courier_watch_sending(&link->socket, silence);
+	PG_TRY();
+	{
+		sent = DatumGetInt32(OidFunctionCall2(send, connection,
+											  PG_GETARG_DATUM(1))) == 1;
+	}
+	PG_FINALLY();
+	{
+		cut = courier_watch_end();
+	}
+	PG_END_TRY();
+
+	link->moved = courier_socket_moved(&link->socket);
+	link->moved_at = GetCurrentTimestamp();
+	if (sent && cut == COURIER_CUT_NOT)
+		PG_RETURN_VOID();
+
+	give_up(link, &disconnect_function, connection);
+	CHECK_FOR_INTERRUPTS();
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 cut == COURIER_CUT_SILENT ?
+			 errmsg("the other side has taken nothing of a command for %d ms",
+					silence) :
+			 errmsg("could not send to the connection \"%s\"",
+					TextDatumGetCString(connection))));
+}
+
+/* Notes whether bytes have moved. */
+static void
+look_at_socket(RemoteLink *link, TimestampTz now)
+{
+	uint64		moved = courier_socket_moved(&link->socket);
+
+	if (moved == link->moved)
+		return;
+	link->moved = moved;
+	link->moved_at = now;
+}
+
+/*
+ * Waits until a result can be fetched without blocking; false if that is not
+ * so by the deadline.
+ */
+static bool
+wait_until_ready(RemoteLink *link, FmgrInfo *is_busy, Datum connection,
+				 TimestampTz deadline)
+{
+	bool		known = link->socket.fd >= 0;
+
+	while (DatumGetInt32(FunctionCall1(is_busy, connection)) == 1)
+	{
+		TimestampTz now;
+		long		pause;
+		int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+
+		/* a broken connection stays busy; fetching says how it broke */
+		if (known && !courier_socket_open(&link->socket))
+			return true;
+		now = GetCurrentTimestamp();
+		look_at_socket(link, now);
+		pause = TimestampDifferenceMilliseconds(now, deadline);
+		if (pause <= 0)
+			return false;
+		pause = Min(pause, known ? LOOK_INTERVAL : BLIND_INTERVAL);
+		(void) WaitLatchOrSocket(MyLatch,
+								 known ? events | WL_SOCKET_READABLE : events,
+								 known ? link->socket.fd : PGINVALID_SOCKET,
+								 pause, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return true;
+}
+
+/*
+ * Waits for results and collects them: all, or (one_only) none, but the next
+ * is ready to be fetched then.  Returns false if the timeout was
+ * over first.  SPI must be connected.  Cut short by an error, it closes the
+ * link.
+ */
+static bool
+collect_results(RemoteLink *link, Datum connection, int timeout,
+				bool one_only)
+{
+	FmgrInfo	is_busy;
+	FmgrInfo	disconnect_function;
+	volatile bool ready = false;
+	TimestampTz deadline =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
+
+	fmgr_info(courier_dblink_function("dblink_is_busy", 1), &is_busy);
+	fmgr_info(courier_dblink_function("dblink_disconnect", 1),
+			  &disconnect_function);
+	PG_TRY();
+	{
+		do
+		{
+			ready = wait_until_ready(link, &is_busy, connection, deadline);
+			if (!ready || one_only)
+				break;
+			link->in_flight =
+				courier_fetch_result(link, courier_result_plan(), connection,
+									 courier_outcome_take, NULL);
+		} while (link->in_flight);
+	}
+	PG_CATCH();
+	{
+		give_up(link, &disconnect_function, connection);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return ready;
 }
 
 static Datum
@@ -281,32 +359,89 @@ text_or_null(const char *text, bool *isnull)
 	return text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
 }
 
-/* courier.remote_wait(connection text) → one row, see above */
-Datum
-courier_remote_wait(PG_FUNCTION_ARGS)
+/* For how many milliseconds no byte has moved. */
+static Datum
+silence_of(RemoteLink *link)
+{
+	long		silent = TimestampDifferenceMilliseconds(link->moved_at,
+														 GetCurrentTimestamp());
+
+	return Int32GetDatum((int32) Min(silent, INT_MAX));
+}
+
+/* Columns of remote_wait()'s result; the first three are remote_ready()'s. */
+enum
+{
+	WAIT_READY,
+	WAIT_SILENT,
+	WAIT_UNACKNOWLEDGED,
+	READY_COLUMNS,
+	WAIT_COMPLETED = READY_COLUMNS,
+	WAIT_COUNTS,
+	WAIT_VALUE,
+	WAIT_SQLSTATE,
+	WAIT_MESSAGE,
+	WAIT_DETAIL,
+	WAIT_HINT,
+	WAIT_CONTEXT,
+	WAIT_COLUMNS
+};
+
+/* What remote_ready() and remote_wait() have in common. */
+static RemoteLink *
+wait_for_link(FunctionCallInfo fcinfo, bool one_only, TupleDesc *desc,
+			  Datum *values)
 {
 	MemoryContext context = CurrentMemoryContext;
-	RemoteOutcome outcome = {0};
-	TupleDesc	desc;
-	Datum		values[WAIT_COLUMNS];
-	bool		nulls[WAIT_COLUMNS] = {0};
-	ErrorData  *error;
+	RemoteLink *link = find_link(PG_GETARG_DATUM(0));
+	bool		ready;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+	if (get_call_result_type(fcinfo, NULL, desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
-	collect_results(PG_GETARG_DATUM(0), context, &outcome);
+	ready = collect_results(link, PG_GETARG_DATUM(0), PG_GETARG_INT32(1),
+							one_only);
 	SPI_finish();
 	MemoryContextSwitchTo(context);
 
-	error = outcome.error;
-	values[WAIT_COMPLETED] = Int32GetDatum(outcome.completed);
+	values[WAIT_READY] = BoolGetDatum(ready);
+	values[WAIT_SILENT] = silence_of(link);
+	values[WAIT_UNACKNOWLEDGED] =
+		Int32GetDatum(courier_socket_unacknowledged(&link->socket));
+	*desc = BlessTupleDesc(*desc);
+	return link;
+}
+
+/* courier.remote_ready(connection text, timeout int4) → one row, see above */
+Datum
+courier_remote_ready(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[READY_COLUMNS];
+	bool		nulls[READY_COLUMNS] = {0};
+
+	(void) wait_for_link(fcinfo, true, &desc, values);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+/* courier.remote_wait(connection text, timeout int4) → one row, see above */
+Datum
+courier_remote_wait(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[WAIT_COLUMNS];
+	bool		nulls[WAIT_COLUMNS] = {0};
+	RemoteLink *link = wait_for_link(fcinfo, false, &desc, values);
+	RemoteOutcome *outcome = &link->outcome;
+	ErrorData  *error = outcome->error;
+
+	values[WAIT_COMPLETED] = Int32GetDatum(outcome->completed);
 	values[WAIT_COUNTS] =
-		PointerGetDatum(construct_array(outcome.counts, outcome.completed,
+		PointerGetDatum(construct_array(outcome->counts, outcome->completed,
 										INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
 										TYPALIGN_DOUBLE));
+	values[WAIT_VALUE] = text_or_null(outcome->value, &nulls[WAIT_VALUE]);
 	values[WAIT_SQLSTATE] =
 		text_or_null(error ? unpack_sql_state(error->sqlerrcode) : NULL,
 					 &nulls[WAIT_SQLSTATE]);
@@ -318,6 +453,105 @@ courier_remote_wait(PG_FUNCTION_ARGS)
 									 &nulls[WAIT_HINT]);
 	values[WAIT_CONTEXT] = text_or_null(error ? error->context : NULL,
 										&nulls[WAIT_CONTEXT]);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
-													  values, nulls)));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+/* Prepares to return rows of one array each. */
+static void
+begin_rows(ReturnSetInfo *result)
+{
+	MemoryContext old_context =
+		MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
+
+	result->returnMode = SFRM_Materialize;
+	result->setDesc = CreateTemplateTupleDesc(1);
+	TupleDescInitEntry(result->setDesc, 1, "r", TEXTARRAYOID, -1, 0);
+	result->setResult =
+		tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0,
+							  false, work_mem);
+	MemoryContextSwitchTo(old_context);
+}
+
+/* Stores rows of one array each: a RemoteTake. */
+static void
+take_rows(RemoteLink *link, void *arg)
+{
+	ReturnSetInfo *result = arg;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Datum		value;
+		bool		isnull;
+
+		value = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
+							  &isnull);
+		tuplestore_putvalues(result->setResult, result->setDesc, &value,
+							 &isnull);
+	}
+}
+
+/* The plan that fetches rows of so many columns as arrays. */
+static SPIPlanPtr
+row_plan(int columns)
+{
+	StringInfoData names;
+	StringInfoData types;
+	Oid			argument = TEXTOID;
+	SPIPlanPtr	plan;
+
+	initStringInfo(&names);
+	initStringInfo(&types);
+	for (int i = 0; i < columns; i++)
+	{
+		appendStringInfo(&names, "%sc%d", i == 0 ? "" : ", ", i);
+		appendStringInfo(&types, "%sc%d pg_catalog.text", i == 0 ? "" : ", ", i);
+	}
+	plan = SPI_prepare(psprintf("SELECT ARRAY[%s] FROM %s.dblink_get_result($1) AS t(%s)",
+								names.data,
+								quote_identifier(courier_dblink_schema()),
+								types.data), 1, &argument);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare the fetch of remote rows");
+	return plan;
+}
+
+/*
+ * courier.remote_rows(connection text, columns int4) → setof text[]
+ *
+ * The rows that the one statement sent has given; its error is raised.
+ */
+Datum
+courier_remote_rows(PG_FUNCTION_ARGS)
+{
+	Datum		connection = PG_GETARG_DATUM(0);
+	RemoteLink *link = find_link(connection);
+	SPIPlanPtr	plan;
+	bool		more = true;
+
+	begin_rows((ReturnSetInfo *) fcinfo->resultinfo);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	plan = row_plan(PG_GETARG_INT32(1));
+	/* one without rows looks like the end, hence a second look */
+	for (int i = 0; i < 2 || more; i++)
+	{
+		if (!collect_results(link, connection, REST_TIMEOUT, true))
+		{
+			FmgrInfo	disconnect_function;
+
+			fmgr_info(courier_dblink_function("dblink_disconnect", 1),
+					  &disconnect_function);
+			give_up(link, &disconnect_function, connection);
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("the rest of an answer did not arrive")));
+		}
+		more = courier_fetch_result(link, plan, connection, take_rows,
+									fcinfo->resultinfo);
+	}
+	link->in_flight = false;
+	SPI_finish();
+	if (link->outcome.error != NULL)
+		ReThrowError(link->outcome.error);
+	return (Datum) 0;
 }
