@@ -136,7 +136,7 @@ extern void courier_transaction_end_init(void);
 /* ---- queue_writer.c ---- */
 extern void courier_flush_to_queue(void);
 
-/* ---- remote.c ---- */
+/* ---- remote_link.c ---- */
 extern void courier_close_connections(void);
 
 #endif							/* PG_COURIER_H */

@@ -5,8 +5,8 @@
  * dblink owns the connections; it neither shows their PGconn nor waits in a
  * way that can be interrupted.  So remote_socket.c finds out which socket a
  * connection uses, which is enough to wait for it, to see whether bytes
- * still move, and to cut it off.  remote_result.c fetches what arrived,
- * remote.c has the SQL functions.
+ * still move, and to cut it off.  remote_link.c opens, writes and closes,
+ * remote.c waits, remote_result.c fetches what has arrived.
  */
 #ifndef COURIER_REMOTE_H
 #define COURIER_REMOTE_H
@@ -46,8 +46,6 @@ extern void courier_watch_connecting(int limit);
 extern void courier_watch_sending(const CourierSocket *socket, int silence);
 extern CourierCut courier_watch_end(void);
 
-/* ---- remote_result.c ---- */
-
 /* What came of a command string so far. */
 typedef struct RemoteOutcome
 {
@@ -73,6 +71,12 @@ typedef struct RemoteLink
 /* Takes the rows of a result that are in SPI_tuptable. */
 typedef void (*RemoteTake) (RemoteLink *link, void *arg);
 
+/* ---- remote_link.c ---- */
+extern RemoteLink *courier_find_link(Datum connection);
+extern void courier_give_up(RemoteLink *link, FmgrInfo *disconnect_function,
+							Datum connection);
+
+/* ---- remote_result.c ---- */
 extern const char *courier_dblink_schema(void);
 extern Oid	courier_dblink_function(const char *name, int nargs);
 extern SPIPlanPtr courier_result_plan(void);
