@@ -33,11 +33,16 @@
 /* How often the watch looks, in milliseconds. */
 #define WATCH_INTERVAL 100
 
-/* No number from here on is looked at; the lowest free one is always taken. */
+/*
+ * Sockets are looked for up to a number that so many free ones precede: the
+ * kernel hands out the lowest free one.
+ */
+#define FREE_DESCRIPTORS 64
 #define MAX_DESCRIPTORS 4096
 
 /* Sockets that were open before connecting: inode by number, 0 for none. */
 static ino_t *remembered = NULL;
+static int	nremembered = 0;
 
 /* The watch. */
 static TimeoutId watch_timeout = MAX_TIMEOUTS;
@@ -50,13 +55,12 @@ static int	watch_limit;		/* milliseconds */
 
 /* The inode of a socket, or 0 if the number is not one of a socket. */
 static ino_t
-socket_inode(int fd)
+socket_inode(int fd, bool *used)
 {
 	struct stat status;
 
-	if (fstat(fd, &status) != 0 || !S_ISSOCK(status.st_mode))
-		return 0;
-	return status.st_ino;
+	*used = fstat(fd, &status) == 0;
+	return *used && S_ISSOCK(status.st_mode) ? status.st_ino : 0;
 }
 
 /* Notes which sockets are open. */
@@ -66,8 +70,32 @@ courier_sockets_remember(void)
 	if (remembered == NULL)
 		remembered = MemoryContextAlloc(TopMemoryContext,
 										sizeof(ino_t) * MAX_DESCRIPTORS);
-	for (int fd = 0; fd < MAX_DESCRIPTORS; fd++)
-		remembered[fd] = socket_inode(fd);
+	for (int fd = 0, unused = 0;
+		 fd < MAX_DESCRIPTORS && unused < FREE_DESCRIPTORS; fd++)
+	{
+		bool		used;
+
+		remembered[fd] = socket_inode(fd, &used);
+		unused = used ? 0 : unused + 1;
+		nremembered = fd + 1;
+	}
+}
+
+/* The next socket from "fd" on that was not open then, or one with fd -1. */
+static CourierSocket
+next_new_socket(int fd)
+{
+	for (int unused = 0;
+		 fd < MAX_DESCRIPTORS && unused < FREE_DESCRIPTORS; fd++)
+	{
+		bool		used;
+		ino_t		inode = socket_inode(fd, &used);
+
+		if (inode != 0 && (fd >= nremembered || inode != remembered[fd]))
+			return (CourierSocket) {fd, inode};
+		unused = used ? 0 : unused + 1;
+	}
+	return (CourierSocket) {-1, 0};
 }
 
 /* The family of a socket that is connected to somewhere, or AF_UNSPEC. */
@@ -93,18 +121,16 @@ courier_sockets_find_new(void)
 	CourierSocket found[2] = {{-1, 0}, {-1, 0}};	/* network, local */
 	int			count[2] = {0, 0};
 
-	for (int fd = 0; fd < MAX_DESCRIPTORS; fd++)
-	{
-		ino_t		inode = socket_inode(fd);
-		int			family = AF_UNSPEC;
-		int			kind;
+	CourierSocket next = {-1, 0};
 
-		if (inode != 0 && inode != remembered[fd])
-			family = peer_family(fd);
+	while ((next = next_new_socket(next.fd + 1)).fd >= 0)
+	{
+		int			family = peer_family(next.fd);
+		int			kind = family == AF_INET ? 0 : 1;
+
 		if (family == AF_UNSPEC)
 			continue;
-		kind = family == AF_INET ? 0 : 1;
-		found[kind] = (CourierSocket) {fd, inode};
+		found[kind] = next;
 		count[kind]++;
 	}
 	for (int kind = 0; kind < 2; kind++)
@@ -117,7 +143,9 @@ courier_sockets_find_new(void)
 bool
 courier_socket_open(const CourierSocket *socket)
 {
-	return socket->fd >= 0 && socket_inode(socket->fd) == socket->inode;
+	bool		used;
+
+	return socket->fd >= 0 && socket_inode(socket->fd, &used) == socket->inode;
 }
 
 /* Bytes that are sent but not yet taken by the other side's kernel. */
@@ -165,18 +193,15 @@ courier_socket_cut(const CourierSocket *socket)
 static void
 cut_watched(void)
 {
+	CourierSocket next = {-1, 0};
+
 	if (watched.fd >= 0)
 	{
 		courier_socket_cut(&watched);
 		return;
 	}
-	for (int fd = 0; fd < MAX_DESCRIPTORS; fd++)
-	{
-		ino_t		inode = socket_inode(fd);
-
-		if (inode != 0 && inode != remembered[fd])
-			(void) shutdown(fd, SHUT_RDWR);
-	}
+	while ((next = next_new_socket(next.fd + 1)).fd >= 0)
+		(void) shutdown(next.fd, SHUT_RDWR);
 }
 
 /* The timer's handler: runs inside a signal handler. */

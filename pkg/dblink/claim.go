@@ -25,9 +25,10 @@ func (l *Link) Claim(ctx context.Context, key string) error {
 	const (
 		mark = "SELECT pg_catalog.set_config('application_name', %[1]s, false); "
 		// of the same role in the same database: those it may end
-		others = `FROM pg_catalog.pg_stat_activity AS a
+		others = `FROM pg_catalog.pg_stat_get_activity(NULL) AS a
 			WHERE a.application_name = %[1]s AND a.pid <> pg_catalog.pg_backend_pid()
-			  AND a.usename = current_user AND a.datname = pg_catalog.current_database()`
+			  AND a.usesysid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)
+			  AND a.datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())`
 		claim = mark + `SELECT (SELECT pg_catalog.count(*) FROM (
 				SELECT FROM courier_target.progress WHERE subscription = %[2]s FOR UPDATE NOWAIT) AS p) > 0
 			OR NOT EXISTS (SELECT ` + others + ` AND a.backend_xid IS NOT NULL)`

@@ -112,7 +112,8 @@ func (l *Link) connect(ctx context.Context) error {
 }
 
 // configure makes the session what the package promises, and learns who it is,
-// in one round trip.
+// in one round trip. A new backend needs milliseconds to learn of a view like
+// pg_stat_activity, so what is under it is asked.
 func (l *Link) configure(ctx context.Context) error {
 	var sql strings.Builder
 	sql.WriteString("DO $courier$ BEGIN\n")
@@ -122,8 +123,8 @@ func (l *Link) configure(ctx context.Context) error {
 	}
 	sql.WriteString(`END $courier$;
 		SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_backend_pid(),
-			(SELECT extract(epoch from a.backend_start) FROM pg_catalog.pg_stat_activity AS a
-			 WHERE a.pid = pg_catalog.pg_backend_pid()),
+			(SELECT extract(epoch from a.backend_start)
+			 FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a),
 			pg_catalog.current_setting('session_replication_role'))`)
 	identity, err := l.value(ctx, sql.String())
 	if err != nil {

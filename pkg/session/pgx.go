@@ -186,12 +186,15 @@ func (s *PGX) Pinned(ctx context.Context, tables []string, f func() error) error
 	return nil
 }
 
+// lockLimit is how long other sessions may hold what Pinned waits for.
+const lockLimit = 10 * time.Minute
+
 // lock takes no snapshot, so it may come first in the transaction.
 func (s *PGX) lock(ctx context.Context, tables []string) error {
 	if len(tables) == 0 {
 		return nil
 	}
-	if _, err := s.Query(ctx, LockTables(tables)); err != nil {
+	if _, err := s.Query(WithLimit(ctx, lockLimit), LockTables(tables)); err != nil {
 		return fmt.Errorf("lock the tables against schema changes: %w", err)
 	}
 	return nil
