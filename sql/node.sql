@@ -51,7 +51,8 @@ comment on function courier.find_node(text) is 'the node of that name, or an err
 
 -- Options of the foreign server and of the user mapping that a DSN comes to.
 -- What the DSN leaves open and would let a dead link hang is set here: dblink
--- itself does not bound a connection attempt by statement_timeout.
+-- itself does not bound a connection attempt by statement_timeout. A node that
+-- has vanished is noticed within 15 seconds.
 create function courier.dsn_options(
     node_name name, dsn text, out server_options text[], out mapping_options text[])
 language plpgsql
@@ -65,11 +66,12 @@ begin
         select g.keyword, g.value, g.personal from given g
         union all
         select s.keyword, s.value, false
-        from (values ('connect_timeout', '10'),
-                     ('keepalives_idle', '10'),
-                     ('keepalives_interval', '5'),
+        from (values ('connect_timeout', '5'),
+                     ('keepalives', '1'),
+                     ('keepalives_idle', '5'),
+                     ('keepalives_interval', '3'),
                      ('keepalives_count', '3'),
-                     ('tcp_user_timeout', '30000'),
+                     ('tcp_user_timeout', '15000'),
                      ('application_name', 'pg_courier')) s (keyword, value)
         where not exists (select from given g where g.keyword = s.keyword)
     )

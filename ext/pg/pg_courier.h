@@ -156,7 +156,7 @@ extern void courier_queue_missing(void) pg_attribute_noreturn();
 /* ---- durability.c ---- */
 extern void courier_flush_transaction(uint64 xid);
 
-/* ---- remote.c ---- */
+/* ---- remote_link.c ---- */
 extern void courier_close_connections(void);
 
 #endif							/* PG_COURIER_H */

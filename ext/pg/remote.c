@@ -1,277 +1,127 @@
 /*
  * remote.c
- *	  Sends statements over a named dblink connection without giving up the
- *	  right to be cancelled.
+ *	  Waits for what was sent to a node, without giving up the right to be
+ *	  cancelled, whatever the node or the network does.
  *
- * courier.remote_send() starts a command string, courier.remote_wait() waits
- * for its results.  Between the two the session is free for other work: the
- * engine reads and renders the next batch.  dblink has no way to wait for a
- * result that can be interrupted, so the wait polls dblink_is_busy(), which
- * looks at the socket and costs microseconds.
+ * courier.remote_wait() waits for a bounded time for the results of a command
+ * string, and says for how long no byte has moved.  Between the calls the
+ * session is free for other work: the engine reads and renders the next
+ * batch, or asks over another link what the node is doing (pkg/dblink).
  *
- * A remote error is returned as a value, with the number of statements that
- * had succeeded before it.  A cancel closes the connection, whose state is
- * unknown from then on.
+ * A node's error is returned as a value, with the number of statements that
+ * had succeeded before it.  After a cancel the state of a link is unknown: it
+ * is closed.
  */
 #include "pg_courier.h"
 
-#include "access/xact.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
-#include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
-#include "parser/parse_func.h"
-#include "portability/instr_time.h"
+#include "remote.h"
+#include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
+#include "utils/tuplestore.h"
+#include "utils/wait_event.h"
 
-PG_FUNCTION_INFO_V1(courier_remote_send);
 PG_FUNCTION_INFO_V1(courier_remote_wait);
+PG_FUNCTION_INFO_V1(courier_remote_ready);
+PG_FUNCTION_INFO_V1(courier_remote_rows);
 
-/* The pause between two looks at the socket grows to this. */
-#define LONGEST_PAUSE_MICROSECONDS 2000
+/* How often a wait sees whether bytes move, in milliseconds. */
+#define LOOK_INTERVAL 250
 
-/* What came of a command string. */
-typedef struct RemoteOutcome
+/* The pause between two looks at a socket that is not known. */
+#define BLIND_INTERVAL 2
+
+/* How long the end of an answer whose beginning is here may take. */
+#define REST_TIMEOUT 15000
+
+/* Notes whether bytes have moved. */
+static void
+look_at_socket(RemoteLink *link, TimestampTz now)
 {
-	int			completed;		/* statements that succeeded */
-	int			max_counts;
-	Datum	   *counts;			/* rows each of them reported, int8 */
-	ErrorData  *error;			/* of the first that failed, or NULL */
-} RemoteOutcome;
+	uint64		moved = courier_socket_moved(&link->socket);
 
-/* Columns of remote_wait()'s result. */
-enum
-{
-	WAIT_COMPLETED,
-	WAIT_COUNTS,
-	WAIT_SQLSTATE,
-	WAIT_MESSAGE,
-	WAIT_DETAIL,
-	WAIT_HINT,
-	WAIT_CONTEXT,
-	WAIT_COLUMNS
-};
-
-/* The schema dblink was installed into, looked up once. */
-static const char *
-dblink_schema(void)
-{
-	static char *schema = NULL;
-	bool		isnull;
-
-	if (schema != NULL && OidIsValid(get_namespace_oid(schema, true)))
-		return schema;
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-	if (SPI_execute("SELECT n.nspname::pg_catalog.text"
-					" FROM pg_catalog.pg_extension e"
-					" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
-					" WHERE e.extname = 'dblink'", true, 1) != SPI_OK_SELECT ||
-		SPI_processed != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the extension dblink is not installed in this database"),
-				 errhint("Run CREATE EXTENSION dblink.")));
-	schema = MemoryContextStrdup(TopMemoryContext,
-								 TextDatumGetCString(SPI_getbinval(SPI_tuptable->vals[0],
-																   SPI_tuptable->tupdesc,
-																   1, &isnull)));
-	SPI_finish();
-	return schema;
-}
-
-static Oid
-dblink_function(const char *name, int nargs)
-{
-	Oid			types[] = {TEXTOID, TEXTOID};
-
-	return LookupFuncName(list_make2(makeString(pstrdup(dblink_schema())),
-									 makeString(pstrdup(name))),
-						  nargs, types, false);
-}
-
-/* courier.remote_send(connection text, command text) */
-Datum
-courier_remote_send(PG_FUNCTION_ARGS)
-{
-	Oid			send = dblink_function("dblink_send_query", 2);
-
-	if (DatumGetInt32(OidFunctionCall2(send, PG_GETARG_DATUM(0),
-									   PG_GETARG_DATUM(1))) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("could not send to the connection \"%s\"",
-						text_to_cstring(PG_GETARG_TEXT_PP(0)))));
-	PG_RETURN_VOID();
+	if (moved == link->moved)
+		return;
+	link->moved = moved;
+	link->moved_at = now;
 }
 
 /*
- * Waits until a result can be fetched without blocking.  The first looks
- * come quickly, for the sake of small batches; later ones add no more than
- * an eighth to the time waited.
- */
-static void
-wait_until_ready(FmgrInfo *is_busy, Datum connection)
-{
-	instr_time	start;
-
-	INSTR_TIME_SET_CURRENT(start);
-	while (DatumGetInt32(FunctionCall1(is_busy, connection)) == 1)
-	{
-		instr_time	elapsed;
-		long		pause;
-
-		INSTR_TIME_SET_CURRENT(elapsed);
-		INSTR_TIME_SUBTRACT(elapsed, start);
-		pause = (long) (INSTR_TIME_GET_MICROSEC(elapsed) / 8);
-		pause = Max(pause, 10);
-		pg_usleep(Min(pause, LONGEST_PAUSE_MICROSECONDS));
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
-/* The count at the end of a command tag ("INSERT 0 5") or the value itself. */
-static int64
-reported_count(const char *text)
-{
-	const char *last = strrchr(text, ' ');
-
-	return strtoll(last == NULL ? text : last + 1, NULL, 10);
-}
-
-static void
-remember_success(RemoteOutcome *outcome, const char *text)
-{
-	if (outcome->completed == outcome->max_counts)
-	{
-		outcome->max_counts = Max(outcome->max_counts * 2, 16);
-		outcome->counts = outcome->counts == NULL ?
-			palloc(sizeof(Datum) * outcome->max_counts) :
-			repalloc(outcome->counts, sizeof(Datum) * outcome->max_counts);
-	}
-	outcome->counts[outcome->completed++] =
-		Int64GetDatum(text == NULL ? 0 : reported_count(text));
-}
-
-/*
- * Fetches one result, in a subtransaction, as a remote error arrives as an
- * error raised here.  Returns false behind the last.
+ * Waits until a result can be fetched without blocking; false if that is not
+ * so by the deadline.
  */
 static bool
-fetch_result(SPIPlanPtr plan, Datum connection, MemoryContext context,
-			 RemoteOutcome *outcome)
+wait_until_ready(RemoteLink *link, FmgrInfo *is_busy, Datum connection,
+				 TimestampTz deadline)
 {
-	ResourceOwner owner = CurrentResourceOwner;
-	uint32		holdoff = InterruptHoldoffCount;
-	volatile bool more = true;
+	bool		known = link->socket.fd >= 0;
 
-	/* a local cancel must not be taken for a remote error */
-	HOLD_INTERRUPTS();
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
+	while (DatumGetInt32(FunctionCall1(is_busy, connection)) == 1)
 	{
-		if (SPI_execute_plan(plan, &connection, NULL, true, 0) != SPI_OK_SELECT)
-			elog(ERROR, "could not fetch a result from dblink");
-		MemoryContextSwitchTo(context);
-		if (SPI_processed == 0)
-			more = false;
-		else
-			remember_success(outcome,
-							 SPI_getvalue(SPI_tuptable->vals[0],
-										  SPI_tuptable->tupdesc, 1));
-		SPI_freetuptable(SPI_tuptable);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		if (outcome->error == NULL)
-			outcome->error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
+		TimestampTz now;
+		long		pause;
+		int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
 
-	/* not RESUME_INTERRUPTS(): an error has set the count to zero already */
-	InterruptHoldoffCount = holdoff;
-	return more;
+		/* a broken connection stays busy; fetching says how it broke */
+		if (known && !courier_socket_open(&link->socket))
+			return true;
+		now = GetCurrentTimestamp();
+		look_at_socket(link, now);
+		pause = TimestampDifferenceMilliseconds(now, deadline);
+		if (pause <= 0)
+			return false;
+		pause = Min(pause, known ? LOOK_INTERVAL : BLIND_INTERVAL);
+		(void) WaitLatchOrSocket(MyLatch,
+								 known ? events | WL_SOCKET_READABLE : events,
+								 known ? link->socket.fd : PGINVALID_SOCKET,
+								 pause, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return true;
 }
 
-static SPIPlanPtr
-result_plan(void)
-{
-	static SPIPlanPtr plan = NULL;
-	Oid			types[] = {TEXTOID};
-	char	   *sql;
-
-	if (plan != NULL)
-		return plan;
-	sql = psprintf("SELECT r FROM %s.dblink_get_result($1) AS t(r pg_catalog.text)",
-				   quote_identifier(dblink_schema()));
-	plan = SPI_prepare(sql, 1, types);
-	if (plan == NULL)
-		elog(ERROR, "could not prepare the fetch of a remote result");
-	SPI_keepplan(plan);
-	return plan;
-}
-
-static void
-collect_results(Datum connection, MemoryContext context,
-				RemoteOutcome *outcome)
+/*
+ * Waits for results and collects them: all, or (one_only) none, but the next
+ * is ready to be fetched then.  Returns false if the timeout was
+ * over first.  SPI must be connected.  Cut short by an error, it closes the
+ * link.
+ */
+static bool
+collect_results(RemoteLink *link, Datum connection, int timeout,
+				bool one_only)
 {
 	FmgrInfo	is_busy;
-	FmgrInfo	disconnect;
+	FmgrInfo	disconnect_function;
+	volatile bool ready = false;
+	TimestampTz deadline =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
 
-	fmgr_info(dblink_function("dblink_is_busy", 1), &is_busy);
-	fmgr_info(dblink_function("dblink_disconnect", 1), &disconnect);
-
+	fmgr_info(courier_dblink_function("dblink_is_busy", 1), &is_busy);
+	fmgr_info(courier_dblink_function("dblink_disconnect", 1),
+			  &disconnect_function);
 	PG_TRY();
 	{
-		SPIPlanPtr	plan = result_plan();
-
 		do
 		{
-			wait_until_ready(&is_busy, connection);
-		} while (fetch_result(plan, connection, context, outcome));
+			ready = wait_until_ready(link, &is_busy, connection, deadline);
+			if (!ready || one_only)
+				break;
+			link->in_flight =
+				courier_fetch_result(link, courier_result_plan(), connection,
+									 courier_outcome_take, NULL);
+		} while (link->in_flight);
 	}
 	PG_CATCH();
 	{
-		/* needs no catalog: closes the socket and forgets the name */
-		FunctionCall1(&disconnect, connection);
+		courier_give_up(link, &disconnect_function, connection);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-}
-
-/*
- * Closes the engine's connections, which may be in the middle of a transaction
- * on the node: called when the engine could not do it.
- */
-void
-courier_close_connections(void)
-{
-	char	   *sql = psprintf("SELECT %s.dblink_disconnect(name)"
-							   " FROM pg_catalog.unnest(%s.dblink_get_connections()) AS name"
-							   " WHERE name LIKE 'pg\\_courier\\_%%'",
-							   quote_identifier(dblink_schema()),
-							   quote_identifier(dblink_schema()));
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not close the connections of the engine");
-	SPI_finish();
+	return ready;
 }
 
 static Datum
@@ -281,32 +131,89 @@ text_or_null(const char *text, bool *isnull)
 	return text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
 }
 
-/* courier.remote_wait(connection text) → one row, see above */
-Datum
-courier_remote_wait(PG_FUNCTION_ARGS)
+/* For how many milliseconds no byte has moved. */
+static Datum
+silence_of(RemoteLink *link)
+{
+	long		silent = TimestampDifferenceMilliseconds(link->moved_at,
+														 GetCurrentTimestamp());
+
+	return Int32GetDatum((int32) Min(silent, INT_MAX));
+}
+
+/* Columns of remote_wait()'s result; the first three are remote_ready()'s. */
+enum
+{
+	WAIT_READY,
+	WAIT_SILENT,
+	WAIT_UNACKNOWLEDGED,
+	READY_COLUMNS,
+	WAIT_COMPLETED = READY_COLUMNS,
+	WAIT_COUNTS,
+	WAIT_VALUE,
+	WAIT_SQLSTATE,
+	WAIT_MESSAGE,
+	WAIT_DETAIL,
+	WAIT_HINT,
+	WAIT_CONTEXT,
+	WAIT_COLUMNS
+};
+
+/* What remote_ready() and remote_wait() have in common. */
+static RemoteLink *
+wait_for_link(FunctionCallInfo fcinfo, bool one_only, TupleDesc *desc,
+			  Datum *values)
 {
 	MemoryContext context = CurrentMemoryContext;
-	RemoteOutcome outcome = {0};
-	TupleDesc	desc;
-	Datum		values[WAIT_COLUMNS];
-	bool		nulls[WAIT_COLUMNS] = {0};
-	ErrorData  *error;
+	RemoteLink *link = courier_find_link(PG_GETARG_DATUM(0));
+	bool		ready;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+	if (get_call_result_type(fcinfo, NULL, desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
-	collect_results(PG_GETARG_DATUM(0), context, &outcome);
+	ready = collect_results(link, PG_GETARG_DATUM(0), PG_GETARG_INT32(1),
+							one_only);
 	SPI_finish();
 	MemoryContextSwitchTo(context);
 
-	error = outcome.error;
-	values[WAIT_COMPLETED] = Int32GetDatum(outcome.completed);
+	values[WAIT_READY] = BoolGetDatum(ready);
+	values[WAIT_SILENT] = silence_of(link);
+	values[WAIT_UNACKNOWLEDGED] =
+		Int32GetDatum(courier_socket_unacknowledged(&link->socket));
+	*desc = BlessTupleDesc(*desc);
+	return link;
+}
+
+/* courier.remote_ready(connection text, timeout int4) → one row, see above */
+Datum
+courier_remote_ready(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[READY_COLUMNS];
+	bool		nulls[READY_COLUMNS] = {0};
+
+	(void) wait_for_link(fcinfo, true, &desc, values);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+/* courier.remote_wait(connection text, timeout int4) → one row, see above */
+Datum
+courier_remote_wait(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[WAIT_COLUMNS];
+	bool		nulls[WAIT_COLUMNS] = {0};
+	RemoteLink *link = wait_for_link(fcinfo, false, &desc, values);
+	RemoteOutcome *outcome = &link->outcome;
+	ErrorData  *error = outcome->error;
+
+	values[WAIT_COMPLETED] = Int32GetDatum(outcome->completed);
 	values[WAIT_COUNTS] =
-		PointerGetDatum(construct_array(outcome.counts, outcome.completed,
+		PointerGetDatum(construct_array(outcome->counts, outcome->completed,
 										INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
 										TYPALIGN_DOUBLE));
+	values[WAIT_VALUE] = text_or_null(outcome->value, &nulls[WAIT_VALUE]);
 	values[WAIT_SQLSTATE] =
 		text_or_null(error ? unpack_sql_state(error->sqlerrcode) : NULL,
 					 &nulls[WAIT_SQLSTATE]);
@@ -318,6 +225,105 @@ courier_remote_wait(PG_FUNCTION_ARGS)
 									 &nulls[WAIT_HINT]);
 	values[WAIT_CONTEXT] = text_or_null(error ? error->context : NULL,
 										&nulls[WAIT_CONTEXT]);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
-													  values, nulls)));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+/* Prepares to return rows of one array each. */
+static void
+begin_rows(ReturnSetInfo *result)
+{
+	MemoryContext old_context =
+		MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
+
+	result->returnMode = SFRM_Materialize;
+	result->setDesc = CreateTemplateTupleDesc(1);
+	TupleDescInitEntry(result->setDesc, 1, "r", TEXTARRAYOID, -1, 0);
+	result->setResult =
+		tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0,
+							  false, work_mem);
+	MemoryContextSwitchTo(old_context);
+}
+
+/* Stores rows of one array each: a RemoteTake. */
+static void
+take_rows(RemoteLink *link, void *arg)
+{
+	ReturnSetInfo *result = arg;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Datum		value;
+		bool		isnull;
+
+		value = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
+							  &isnull);
+		tuplestore_putvalues(result->setResult, result->setDesc, &value,
+							 &isnull);
+	}
+}
+
+/* The plan that fetches rows of so many columns as arrays. */
+static SPIPlanPtr
+row_plan(int columns)
+{
+	StringInfoData names;
+	StringInfoData types;
+	Oid			argument = TEXTOID;
+	SPIPlanPtr	plan;
+
+	initStringInfo(&names);
+	initStringInfo(&types);
+	for (int i = 0; i < columns; i++)
+	{
+		appendStringInfo(&names, "%sc%d", i == 0 ? "" : ", ", i);
+		appendStringInfo(&types, "%sc%d pg_catalog.text", i == 0 ? "" : ", ", i);
+	}
+	plan = SPI_prepare(psprintf("SELECT ARRAY[%s] FROM %s.dblink_get_result($1) AS t(%s)",
+								names.data,
+								quote_identifier(courier_dblink_schema()),
+								types.data), 1, &argument);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare the fetch of remote rows");
+	return plan;
+}
+
+/*
+ * courier.remote_rows(connection text, columns int4) → setof text[]
+ *
+ * The rows that the one statement sent has given; its error is raised.
+ */
+Datum
+courier_remote_rows(PG_FUNCTION_ARGS)
+{
+	Datum		connection = PG_GETARG_DATUM(0);
+	RemoteLink *link = courier_find_link(connection);
+	SPIPlanPtr	plan;
+	bool		more = true;
+
+	begin_rows((ReturnSetInfo *) fcinfo->resultinfo);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	plan = row_plan(PG_GETARG_INT32(1));
+	/* one without rows looks like the end, hence a second look */
+	for (int i = 0; i < 2 || more; i++)
+	{
+		if (!collect_results(link, connection, REST_TIMEOUT, true))
+		{
+			FmgrInfo	disconnect_function;
+
+			fmgr_info(courier_dblink_function("dblink_disconnect", 1),
+					  &disconnect_function);
+			courier_give_up(link, &disconnect_function, connection);
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("the rest of an answer did not arrive")));
+		}
+		more = courier_fetch_result(link, plan, connection, take_rows,
+									fcinfo->resultinfo);
+	}
+	link->in_flight = false;
+	SPI_finish();
+	if (link->outcome.error != NULL)
+		ReThrowError(link->outcome.error);
+	return (Datum) 0;
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/session"
 )
@@ -13,20 +15,33 @@ import (
 // Link is an open dblink connection.
 type Link struct {
 	session session.Session
-	schema  string // dblink's, quoted
 	name    string
 	node    string
+	server  string
 	busy    bool
+	bounds  bounds
+
+	// The target's backend, by which it is asked for from another connection.
+	pid     string
+	started string // its backend_start, in seconds
+
+	sent   int       // bytes of the command in flight
+	sentAt time.Time // when it was begun to be sent
+	pace   float64   // bytes a second that commands have taken lately; 0 is unknown
 
 	// Replica says that the target's ordinary triggers and foreign keys do not
 	// act on what is applied (session_replication_role = replica).
 	Replica bool
+
+	// Log, if set, is told at debug level what a long wait is for.
+	Log *slog.Logger
 }
 
 // Outcome is what came of a string of statements.
 type Outcome struct {
 	Completed int            // statements that succeeded; the last one has not if the commit fails
 	Counts    []int64        // rows each of them touched
+	Value     string         // what the last of them gave
 	Err       *session.Error // of the first one that failed
 }
 
@@ -51,8 +66,16 @@ var settings = [][2]string{
 	{"synchronous_commit", "off"},
 	{"statement_timeout", "600s"},
 	{"lock_timeout", "60s"},
-	{"idle_in_transaction_session_timeout", "600s"},
+	// Long enough for the next piece of a large transaction to come over a slow
+	// network, from the source's server to it and to the node. Claim does not
+	// wait for it.
+	{"idle_in_transaction_session_timeout", "120s"},
+	// The target notices a source that has vanished.
 	{"client_connection_check_interval", "1s"},
+	{"tcp_keepalives_idle", "5"},
+	{"tcp_keepalives_interval", "3"},
+	{"tcp_keepalives_count", "3"},
+	{"tcp_user_timeout", "15000"},
 	{"enable_hashjoin", "off"},
 	{"enable_mergejoin", "off"},
 	{"enable_memoize", "off"},
@@ -69,31 +92,28 @@ var settings = [][2]string{
 // Open connects to a node through a foreign server, closing a connection of the
 // same name that an earlier user of the session left behind.
 func Open(ctx context.Context, s session.Session, name, node, server string) (*Link, error) {
-	l := &Link{session: s, name: name, node: node}
-	schema, ok, err := session.Value(ctx, s,
-		`SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e
-		 JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'dblink'`)
-	if err != nil {
-		return nil, fmt.Errorf("look for dblink: %w", err)
-	}
-	if !ok {
-		return nil, fmt.Errorf("look for dblink: %w", &session.Error{SQLState: "42704",
-			Message: "the extension dblink is not installed in this database",
-			Hint:    "Run CREATE EXTENSION dblink."})
-	}
-	l.schema = schema
-	if err := l.Close(ctx); err != nil {
+	l := &Link{session: s, name: name, node: node, server: server, bounds: usual}
+	if err := l.connect(ctx); err != nil {
 		return nil, err
 	}
-	if _, err = s.Query(ctx, "SELECT "+schema+".dblink_connect($1, $2)", name, server); err != nil {
-		return nil, fmt.Errorf("connect to node %s: %w", node, err)
-	}
-	if err = l.configure(ctx); err != nil {
+	if err := l.configure(ctx); err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
+func (l *Link) connect(ctx context.Context) error {
+	_, err := l.session.Query(ctx, "SELECT courier.remote_connect($1, $2, $3::pg_catalog.int4)",
+		l.name, l.server, milliseconds(l.bounds.connect))
+	if err != nil {
+		return fmt.Errorf("connect to node %s: %w", l.node, err)
+	}
+	return nil
+}
+
+// configure makes the session what the package promises, and learns who it is,
+// in one round trip. A new backend needs milliseconds to learn of a view like
+// pg_stat_activity, so what is under it is asked.
 func (l *Link) configure(ctx context.Context) error {
 	var sql strings.Builder
 	sql.WriteString("DO $courier$ BEGIN\n")
@@ -101,89 +121,140 @@ func (l *Link) configure(ctx context.Context) error {
 		fmt.Fprintf(&sql, "BEGIN PERFORM pg_catalog.set_config('%s', '%s', false);"+
 			" EXCEPTION WHEN insufficient_privilege OR undefined_object THEN NULL; END;\n", setting[0], setting[1])
 	}
-	sql.WriteString("END $courier$")
-	if err := l.Exec(ctx, sql.String()); err != nil {
-		return fmt.Errorf("prepare the session on node %s: %w", l.node, err)
-	}
-	rows, err := l.Query(ctx, "SELECT pg_catalog.current_setting('session_replication_role')", 1)
+	sql.WriteString(`END $courier$;
+		SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_backend_pid(),
+			(SELECT extract(epoch from a.backend_start)
+			 FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a),
+			pg_catalog.current_setting('session_replication_role'))`)
+	identity, err := l.value(ctx, sql.String())
 	if err != nil {
 		return fmt.Errorf("prepare the session on node %s: %w", l.node, err)
 	}
-	l.Replica = string(rows[0][0]) == "replica"
+	fields := strings.Fields(identity)
+	if len(fields) != 3 {
+		return fmt.Errorf("prepare the session on node %s: it answered %d of 3 questions", l.node, len(fields))
+	}
+	l.pid, l.started, l.Replica = fields[0], fields[1], fields[2] == "replica"
 	return nil
 }
 
 // Query runs one statement on the node and returns its rows, all columns as
 // text; columns is their number.
 func (l *Link) Query(ctx context.Context, sql string, columns int) ([]session.Row, error) {
-	names := make([]string, columns)
-	for i := range names {
-		names[i] = "c" + strconv.Itoa(i) + " pg_catalog.text"
-	}
-	rows, err := l.session.Query(ctx, "SELECT * FROM "+l.schema+".dblink($1, $2) AS t("+
-		strings.Join(names, ", ")+")", l.name, sql)
+	rows, err := l.query(ctx, sql, columns)
 	if err != nil {
 		return nil, fmt.Errorf("query node %s: %w", l.node, err)
 	}
 	return rows, nil
 }
 
+func (l *Link) query(ctx context.Context, sql string, columns int) ([]session.Row, error) {
+	if err := l.send(ctx, []byte(sql)); err != nil {
+		return nil, err
+	}
+	l.busy = false
+	_, err := l.await(ctx, "SELECT ready, silent, unacknowledged FROM courier.remote_ready($1, $2::pg_catalog.int4)")
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, columns)
+	for i := range names {
+		names[i] = "r[" + strconv.Itoa(i+1) + "]"
+	}
+	return l.session.Query(ctx, "SELECT "+strings.Join(names, ", ")+
+		" FROM courier.remote_rows($1, $2::pg_catalog.int4) AS r", l.name, strconv.Itoa(columns))
+}
+
 // Exec runs a string of statements on the node to its end. Each must give at
-// most one column. A statement's error is returned as such.
+// most one column, and a row if it gives any. A statement's error is returned
+// as such.
 func (l *Link) Exec(ctx context.Context, sql string) error {
-	if err := l.Send(ctx, []byte(sql)); err != nil {
-		return err
+	if _, err := l.value(ctx, sql); err != nil {
+		return fmt.Errorf("execute on node %s: %w", l.node, err)
 	}
-	outcome, err := l.Wait(ctx)
+	return nil
+}
+
+// value is Exec that returns what the last statement gave.
+func (l *Link) value(ctx context.Context, sql string) (string, error) {
+	if err := l.send(ctx, []byte(sql)); err != nil {
+		return "", err
+	}
+	outcome, err := l.wait(ctx)
 	if err == nil && outcome.Err != nil {
-		err = fmt.Errorf("execute on node %s: %w", l.node, outcome.Err)
+		err = outcome.Err
 	}
-	return err
+	return outcome.Value, err
 }
 
 // Send starts a string of statements. Without an explicit BEGIN it is one
-// transaction.
+// transaction. It returns when the kernel has taken all of it, on a slow network
+// after a while; a node that takes nothing is given up.
 func (l *Link) Send(ctx context.Context, sql []byte) error {
 	if len(sql) == 0 {
 		return errors.New("send to node " + l.node + ": there is no statement")
 	}
-	if _, err := l.session.Query(ctx, "SELECT courier.remote_send($1, $2)", l.name, sql); err != nil {
+	if err := l.send(ctx, sql); err != nil {
 		return fmt.Errorf("send to node %s: %w", l.node, err)
 	}
-	l.busy = true
 	return nil
+}
+
+func (l *Link) send(ctx context.Context, sql []byte) error {
+	l.sent, l.sentAt = len(sql), time.Now()
+	// The local server watches over it, by whether bytes move.
+	ctx = session.WithLimit(ctx, time.Minute+allowance(len(sql), slowestPace))
+	_, err := l.session.Query(ctx, "SELECT courier.remote_send($1, $2, $3::pg_catalog.int4)",
+		l.name, sql, milliseconds(l.bounds.silence))
+	if err == nil {
+		l.busy = true
+		return nil
+	}
+	var db *session.Error
+	if errors.As(err, &db) && db.SQLState == connectionFailure {
+		return l.lost("takes nothing of what is sent to it", time.Since(l.sentAt), db.Message)
+	}
+	return err
 }
 
 // Busy says that a Wait is due.
 func (l *Link) Busy() bool { return l.busy }
 
-// Wait waits for the statements that Send started. An error here means that it
-// is not known what became of them.
+// Wait waits for the statements that Send started, for as long as the node works
+// on them. An error here means that it is not known what became of them.
 func (l *Link) Wait(ctx context.Context) (Outcome, error) {
-	l.busy = false
-	rows, err := l.session.Query(ctx,
-		`SELECT completed, pg_catalog.array_to_string(counts, ','), sqlstate, message, detail, hint, context
-		 FROM courier.remote_wait($1)`, l.name)
+	outcome, err := l.wait(ctx)
 	if err != nil {
 		return Outcome{}, fmt.Errorf("wait for node %s: %w", l.node, err)
 	}
-	row := rows[0]
-	outcome := Outcome{}
+	return outcome, nil
+}
+
+func (l *Link) wait(ctx context.Context) (Outcome, error) {
+	l.busy = false
+	row, err := l.await(ctx, `SELECT ready, silent, unacknowledged, completed,
+		pg_catalog.array_to_string(counts, ','), value, sqlstate, message, detail, hint, context
+		FROM courier.remote_wait($1, $2::pg_catalog.int4)`)
+	if err != nil {
+		return Outcome{}, err
+	}
+	row = row[waitColumns:]
+	outcome := Outcome{Value: string(row[2])}
 	if outcome.Completed, err = strconv.Atoi(string(row[0])); err != nil {
-		return Outcome{}, fmt.Errorf("wait for node %s: %w", l.node, err)
+		return Outcome{}, err
 	}
 	if len(row[1]) > 0 {
 		for count := range strings.SplitSeq(string(row[1]), ",") {
 			n, err := strconv.ParseInt(count, 10, 64)
 			if err != nil {
-				return Outcome{}, fmt.Errorf("wait for node %s: %w", l.node, err)
+				return Outcome{}, err
 			}
 			outcome.Counts = append(outcome.Counts, n)
 		}
 	}
-	if row[2] != nil {
-		outcome.Err = withoutRows(&session.Error{SQLState: string(row[2]), Message: string(row[3]),
-			Detail: string(row[4]), Hint: string(row[5]), Context: string(row[6])})
+	if row[3] != nil {
+		outcome.Err = withoutRows(&session.Error{SQLState: string(row[3]), Message: string(row[4]),
+			Detail: string(row[5]), Hint: string(row[6]), Context: string(row[7])})
 	}
 	return outcome, nil
 }
@@ -201,13 +272,15 @@ func withoutRows(e *session.Error) *session.Error {
 	return e
 }
 
-// Close closes the connection if it is open.
+// Close closes the connection if it is open. It does not wait for the node.
 func (l *Link) Close(ctx context.Context) error {
 	l.busy = false
-	_, err := l.session.Query(ctx, "SELECT "+l.schema+".dblink_disconnect($1) WHERE $1 = ANY ("+
-		l.schema+".dblink_get_connections())", l.name)
-	if err != nil {
+	if _, err := l.session.Query(ctx, "SELECT courier.remote_disconnect($1)", l.name); err != nil {
 		return fmt.Errorf("close the connection to node %s: %w", l.node, err)
 	}
 	return nil
+}
+
+func milliseconds(d time.Duration) string {
+	return strconv.FormatInt(d.Milliseconds(), 10)
 }

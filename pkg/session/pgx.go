@@ -17,6 +17,7 @@ const closeTimeout = 2 * time.Second
 // PGX is a Session over a connection of its own.
 type PGX struct {
 	conn *pgx.Conn
+	net  *conn
 }
 
 // Connect opens a session. The dsn is a libpq connection string or URI; what it
@@ -29,12 +30,17 @@ func Connect(ctx context.Context, dsn string) (*PGX, error) {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "pg_courier"
 	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	d := &dialer{timeout: config.ConnectTimeout}
+	config.DialFunc = d.dial
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s:%d, database %s: %w",
 			config.Host, config.Port, config.Database, databaseError(err))
 	}
-	s := &PGX{conn: conn}
+	s := &PGX{conn: conn, net: d.conn}
 	// Queued text is in the database's encoding and is passed through as it
 	// is, so the client speaks that encoding too.
 	if _, err = s.Query(ctx, setup); err != nil {
@@ -44,7 +50,8 @@ func Connect(ctx context.Context, dsn string) (*PGX, error) {
 	return s, nil
 }
 
-// setup makes the text of values the same whatever the role prefers.
+// setup makes the text of values the same whatever the role prefers, and lets the
+// server notice that we have vanished. Every role may change all of these.
 const setup = `SELECT pg_catalog.set_config('client_encoding', pg_catalog.pg_encoding_to_char(d.encoding), false),
        pg_catalog.set_config('search_path', 'pg_catalog', false),
        pg_catalog.set_config('statement_timeout', '0', false),
@@ -56,7 +63,12 @@ const setup = `SELECT pg_catalog.set_config('client_encoding', pg_catalog.pg_enc
        pg_catalog.set_config('lc_monetary', 'C', false),
        pg_catalog.set_config('row_security', 'off', false),
        pg_catalog.set_config('max_parallel_workers_per_gather', '0', false),
-       pg_catalog.set_config('jit', 'off', false)
+       pg_catalog.set_config('jit', 'off', false),
+       pg_catalog.set_config('tcp_keepalives_idle', '5', false),
+       pg_catalog.set_config('tcp_keepalives_interval', '3', false),
+       pg_catalog.set_config('tcp_keepalives_count', '3', false),
+       pg_catalog.set_config('tcp_user_timeout', '15000', false),
+       pg_catalog.set_config('client_connection_check_interval', '1s', false)
 FROM pg_catalog.pg_database AS d
 WHERE d.datname = pg_catalog.current_database()`
 
@@ -77,8 +89,18 @@ func databaseError(err error) error {
 	return err
 }
 
-// Query implements Session.
+// Query implements Session. When no byte comes or goes for the limit of ctx (see
+// WithLimit), it gives an error, and the connection is closed without waiting for
+// the server.
 func (s *PGX) Query(ctx context.Context, sql string, args ...any) ([]Row, error) {
+	rows, err := s.query(s.net.watch(ctx, limitOf(ctx)), sql, args)
+	if expired := s.net.unwatch(); expired != nil && err != nil {
+		return nil, expired
+	}
+	return rows, err
+}
+
+func (s *PGX) query(ctx context.Context, sql string, args []any) ([]Row, error) {
 	// text for all but bytea
 	params := append([]any{pgx.QueryResultFormatsByOID{pgtype.ByteaOID: pgx.BinaryFormatCode}}, args...)
 	rows, err := s.conn.Query(ctx, sql, params...)
@@ -153,12 +175,15 @@ func (s *PGX) Pinned(ctx context.Context, tables []string, f func() error) error
 	return nil
 }
 
+// lockLimit is how long other sessions may hold what Pinned waits for.
+const lockLimit = 10 * time.Minute
+
 // lock takes no snapshot, so it may come first in the transaction.
 func (s *PGX) lock(ctx context.Context, tables []string) error {
 	if len(tables) == 0 {
 		return nil
 	}
-	if _, err := s.Query(ctx, LockTables(tables)); err != nil {
+	if _, err := s.Query(WithLimit(ctx, lockLimit), LockTables(tables)); err != nil {
 		return fmt.Errorf("lock the tables against schema changes: %w", err)
 	}
 	return nil
@@ -167,10 +192,15 @@ func (s *PGX) lock(ctx context.Context, tables []string) error {
 // Closed reports whether the connection has ended, by an error or by Close.
 func (s *PGX) Closed() bool { return s.conn.IsClosed() }
 
-// Close ends the connection, even if ctx is over.
+// Close ends the connection, even if ctx is over, and waits for that a little.
 func (s *PGX) Close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
+	s.net.given.Store(true)
 	// An error here says that the connection is gone, which is what is wanted.
 	_ = s.conn.Close(ctx)
+	select {
+	case <-s.conn.PgConn().CleanupDone():
+	case <-ctx.Done():
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 )
 
 // Row is one row of a result: nil for NULL, the raw bytes for a bytea column,
@@ -48,6 +49,26 @@ func SQLState(err error) string {
 		return e.SQLState
 	}
 	return ""
+}
+
+// DefaultLimit bounds a query without a limit of its own. It counts from the last
+// byte that came or went, so a slow network alone does not use it up.
+const DefaultLimit = 30 * time.Second
+
+type limitKey struct{}
+
+// WithLimit lets the queries made under a context go without an answer for as
+// long as limit. In a backend the server's own settings bound them.
+func WithLimit(ctx context.Context, limit time.Duration) context.Context {
+	return context.WithValue(ctx, limitKey{}, limit)
+}
+
+// limitOf returns the limit of queries made under ctx.
+func limitOf(ctx context.Context) time.Duration {
+	if limit, ok := ctx.Value(limitKey{}).(time.Duration); ok {
+		return limit
+	}
+	return DefaultLimit
 }
 
 // LockTables is the statement that locks tables against DDL but nothing else.

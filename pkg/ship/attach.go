@@ -33,7 +33,11 @@ func (s *Shipper) attach(ctx context.Context) error {
 	if err != nil {
 		return s.explainConnect(err)
 	}
+	link.Log = s.log
 	if err = s.bootstrap(ctx, link); err != nil {
+		return err
+	}
+	if err = link.Claim(ctx, sub.ProgressKey); err != nil {
 		return err
 	}
 	if err = s.findProgress(ctx, link); err != nil {
