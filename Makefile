@@ -17,7 +17,7 @@ export PG_CONFIG GO
 # The parts of the extension script, in the order they depend on each other.
 SQL_PARTS = schema configuration queue capture transport node \
 	replication_set replication_set_table capture_trigger \
-	subscription_options subscription subscription_end wait ship status
+	subscription_options subscription subscription_end dead_letter wait dead_letter_retry ship status
 
 
 SQL_FILES = $(SQL_PARTS:%=sql/%.sql)

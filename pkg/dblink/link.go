@@ -28,6 +28,9 @@ type Outcome struct {
 	Completed int            // statements that succeeded; the last one has not if the commit fails
 	Counts    []int64        // rows each of them touched
 	Err       *session.Error // of the first one that failed
+	// Verbatim is the same error as the node gave it. It may quote rows: it is
+	// for tables of the source that hold those rows anyhow, never for a log.
+	Verbatim *session.Error
 }
 
 // settings make text mean the same on the target as where it was written, and
@@ -182,15 +185,16 @@ func (l *Link) Wait(ctx context.Context) (Outcome, error) {
 		}
 	}
 	if row[2] != nil {
-		outcome.Err = withoutRows(&session.Error{SQLState: string(row[2]), Message: string(row[3]),
-			Detail: string(row[4]), Hint: string(row[5]), Context: string(row[6])})
+		outcome.Verbatim = &session.Error{SQLState: string(row[2]), Message: string(row[3]),
+			Detail: string(row[4]), Hint: string(row[5]), Context: string(row[6])}
+		outcome.Err = withoutRows(*outcome.Verbatim)
 	}
 	return outcome, nil
 }
 
 // withoutRows takes out of an error what PostgreSQL quotes of rows: the detail
 // and context of errors about data, and the whole message of those about values.
-func withoutRows(e *session.Error) *session.Error {
+func withoutRows(e session.Error) *session.Error {
 	switch e.SQLState[:2] {
 	case "22":
 		e.Message = "a value does not fit the type of its column"
@@ -198,7 +202,7 @@ func withoutRows(e *session.Error) *session.Error {
 	case "23", "44":
 		e.Detail, e.Context = "", ""
 	}
-	return e
+	return &e
 }
 
 // Close closes the connection if it is open.

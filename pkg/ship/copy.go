@@ -299,13 +299,14 @@ func (s *Shipper) stopCopy(table *Table, err error) error {
 	stop := s.newCopyStop(table, err)
 	stop.Advice = Hint(err)
 	if stop.Advice == "" {
-		stop.Advice = advice(err, s.sub.Node, stop.Table)
+		stop.Advice = s.advice(err, stop.Table)
 	}
 	return stop
 }
 
 func (s *Shipper) newCopyStop(table *Table, err error) *StopError {
-	return &StopError{Subscription: s.name, Node: s.sub.Node, Op: "copy", Table: table.Schema + "." + table.Name, Err: err}
+	return &StopError{Subscription: s.name, Node: s.sub.Node, Op: "copy", Table: table.Schema + "." + table.Name,
+		Schema: table.Schema, Name: table.Name, Err: err}
 }
 
 // identifier quotes a name for SQL.
