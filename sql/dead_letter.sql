@@ -27,6 +27,7 @@ create table courier.dead_letter_entry (
     edited jsonb,
     applied_changes int8,
     left_out_changes int8,
+    settled boolean not null default false,
     recorded_at timestamptz not null default clock_timestamp(),
     updated_at timestamptz not null default clock_timestamp(),
     constraint dead_letter_entry_pkey primary key (dead_letter_id),
@@ -59,6 +60,8 @@ comment on column courier.dead_letter_entry.changes is 'the changes, in order, a
 comment on column courier.dead_letter_entry.edited is 'what retry_dead_letter() was last told to send instead';
 comment on column courier.dead_letter_entry.applied_changes is 'applied: changes that were sent';
 comment on column courier.dead_letter_entry.left_out_changes is 'applied: changes left out, because their rows had been changed since';
+comment on column courier.dead_letter_entry.settled is
+    'whether the node knows that it was applied or discarded; else it would be taken for lost once purged';
 comment on column courier.dead_letter_entry.recorded_at is 'when it was set aside';
 comment on column courier.dead_letter_entry.updated_at is 'when its state last changed';
 

@@ -296,13 +296,13 @@ declare
 begin
     perform courier.require_administrator();
     delete from courier.dead_letter_entry d
-    where d.state in ('applied', 'discarded') and d.updated_at <= clock_timestamp() - older_than;
+    where d.settled and d.state in ('applied', 'discarded') and d.updated_at <= clock_timestamp() - older_than;
     get diagnostics purged = row_count;
     return purged;
 end
 $$;
 comment on function courier.purge_dead_letters(interval) is
-    'deletes dead letters that were applied or discarded so long ago; returns how many';
+    'deletes dead letters that were applied or discarded so long ago, and of which the node knows it; returns how many';
 
 -- The place of a transaction that is queued beyond a position, or null.
 create function courier.pending_transaction("position" text, wanted xid8) returns pg_lsn

@@ -51,7 +51,9 @@ type letter struct {
 	filled bool // its changes have been read from the queue
 	own    bool // stored by the session's transaction, which has not committed
 	tried  bool // to be skipped if the target refuses it
-	keys   []*letterKey
+	// settled says that the target knows that it was applied or discarded.
+	settled bool
+	keys    []*letterKey
 
 	// inForce says that transactions applied from now on come after it.
 	inForce bool
@@ -107,23 +109,21 @@ func (s *Shipper) mindLetters(ctx context.Context, generation int64) error {
 	if err := s.loadLetters(ctx); err != nil {
 		return err
 	}
-	if len(s.letters.all) > 0 {
-		marks, err := s.loadMarks(ctx)
-		if err != nil {
-			return err
-		}
-		if err = s.settleLetters(ctx, marks); err != nil {
-			return err
-		}
-		if err = s.loadKeys(ctx); err != nil {
-			return err
-		}
-		if err = s.retryLetters(ctx); err != nil {
-			return err
-		}
-	} else {
-		s.letters.index = keyIndex{}
-		clear(s.letters.passing)
+	marks, err := s.loadMarks(ctx)
+	if err != nil {
+		return err
+	}
+	if err = s.rebuildLost(ctx, marks); err != nil {
+		return err
+	}
+	if err = s.settleLetters(ctx, marks); err != nil {
+		return err
+	}
+	if err = s.loadKeys(ctx); err != nil {
+		return err
+	}
+	if err = s.retryLetters(ctx); err != nil {
+		return err
 	}
 	s.letters.generation, s.letters.looked = generation, s.now()
 	return nil
@@ -131,7 +131,7 @@ func (s *Shipper) mindLetters(ctx context.Context, generation int64) error {
 
 func (s *Shipper) loadLetters(ctx context.Context) error {
 	rows, err := s.session.Query(ctx, `SELECT dead_letter_id, k, xid, state, edited IS NOT NULL, change_count IS NOT NULL,
-		stored_by = pg_catalog.pg_current_xact_id_if_assigned(), error IS NULL
+		stored_by = pg_catalog.pg_current_xact_id_if_assigned(), error IS NULL, settled
 		FROM courier.dead_letter_entry WHERE subscription_id = $1::pg_catalog.int4`, strconv.Itoa(s.sub.ID))
 	if err != nil {
 		return fmt.Errorf("read the dead letters of %s: %w", s.name, err)
@@ -150,7 +150,7 @@ func (s *Shipper) loadLetters(ctx context.Context) error {
 		l.id, l.place, l.state = id, at, string(row[3])
 		l.edited, l.filled = string(row[4]) == "t", string(row[5]) == "t"
 		l.own = s.inTransaction && string(row[6]) == "t"
-		l.tried = string(row[7]) == "t"
+		l.tried, l.settled = string(row[7]) == "t", string(row[8]) == "t"
 		s.letters.all = append(s.letters.all, l)
 	}
 	slices.SortFunc(s.letters.all, func(a, b *letter) int {
@@ -168,11 +168,12 @@ func parsePlace(k, xid []byte) (place, error) {
 // mark is a row of courier_target.letter: the transaction was passed.
 type mark struct {
 	applied, leftOut string // of the retry that has succeeded, or ""
+	discarded        bool
 }
 
 func (s *Shipper) loadMarks(ctx context.Context) (map[place]mark, error) {
-	rows, err := s.link.Query(ctx, "SELECT k, xid, applied, left_out FROM courier_target.letter WHERE subscription = "+
-		literal(s.sub.ProgressKey), 4)
+	rows, err := s.link.Query(ctx, "SELECT k, xid, applied, left_out, discarded FROM courier_target.letter WHERE subscription = "+
+		literal(s.sub.ProgressKey), 5)
 	if err != nil {
 		return nil, err
 	}
@@ -182,9 +183,38 @@ func (s *Shipper) loadMarks(ctx context.Context) (map[place]mark, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the letters on node %s: %w", s.sub.Node, err)
 		}
-		marks[at] = mark{string(row[2]), string(row[3])}
+		marks[at] = mark{string(row[2]), string(row[3]), string(row[4]) == "t"}
 	}
 	return marks, nil
+}
+
+// rebuildLost makes a letter of each transaction that was passed and that the
+// source knows nothing of: it has been restored, or a standby was promoted that
+// lacked the last transactions.
+func (s *Shipper) rebuildLost(ctx context.Context, marks map[place]mark) error {
+	known := make(map[place]bool, len(s.letters.all))
+	for _, l := range s.letters.all {
+		known[l.place] = true
+	}
+	lost := false
+	for at, m := range marks {
+		if known[at] || m.applied != "" || m.discarded {
+			continue
+		}
+		lost = true
+		s.log.Warn("a dead letter is missing on the source and is stored again", "subscription", s.name,
+			"node", s.sub.Node, "xid", at.xid)
+		if _, err := s.session.Query(ctx, `INSERT INTO courier.dead_letter_entry (subscription_id, k, xid, state, error, error_sqlstate)
+			VALUES ($1::pg_catalog.int4, $2::pg_catalog.pg_lsn, $3::pg_catalog.xid8, 'pending',
+			        'this database has lost the dead letter and made it anew from the queue', '55000')`,
+			strconv.Itoa(s.sub.ID), at.k.String(), strconv.FormatUint(at.xid, 10)); err != nil {
+			return fmt.Errorf("store the lost dead letter of transaction %d: %w", at.xid, err)
+		}
+	}
+	if !lost {
+		return nil
+	}
+	return s.loadLetters(ctx)
 }
 
 // settleLetters brings every letter to the state that follows from the target's.
@@ -223,12 +253,30 @@ func (s *Shipper) settleMarked(ctx context.Context, l *letter, m mark) error {
 		return s.markPassed(ctx, l)
 	case l.state == letterRetrying && m.applied != "":
 		return s.markApplied(ctx, l, m.applied, m.leftOut)
+	case l.state == letterDiscarded:
+		return s.settleDiscarded(ctx, l, !m.discarded)
 	case l.state == letterApplied && m.applied == "":
 		return s.reopen(ctx, l, &session.Error{SQLState: "55000",
 			Message: "the node was restored to a state before this dead letter was applied",
 			Hint:    "Retry it again."}, nil)
 	}
 	return nil
+}
+
+// settleDiscarded tells the target, if it has the letter and does not know, that
+// it was given up.
+func (s *Shipper) settleDiscarded(ctx context.Context, l *letter, tell bool) error {
+	if tell {
+		if err := s.link.Exec(ctx, fmt.Sprintf(`UPDATE courier_target.letter SET discarded = true
+			WHERE (subscription, k, xid) = ('%s', '%s', '%d')`, s.sub.ProgressKey, l.place.k, l.place.xid)); err != nil {
+			return err
+		}
+	}
+	if l.settled {
+		return nil
+	}
+	l.settled = true
+	return s.changeLetter(ctx, l, "UPDATE courier.dead_letter_entry SET settled = true WHERE dead_letter_id = $1::pg_catalog.int8")
 }
 
 // settleUnmarked decides about a letter whose transaction was not passed; mine
@@ -258,6 +306,8 @@ func (s *Shipper) settleUnmarked(ctx context.Context, l *letter, mine bool) (kee
 		s.log.Warn("the node was restored to a state before a dead letter; its transaction is sent again",
 			"subscription", s.name, "node", s.sub.Node, "xid", l.place.xid, "dead_letter", l.id)
 		return false, s.removeLetter(ctx, l)
+	case l.state == letterDiscarded:
+		return true, s.settleDiscarded(ctx, l, false)
 	}
 	return true, nil
 }
@@ -304,7 +354,7 @@ func (s *Shipper) markApplied(ctx context.Context, l *letter, applied, leftOut s
 	l.state, l.inForce = letterApplied, false
 	s.log.Info("a dead letter was applied", "subscription", s.name, "node", s.sub.Node, "xid", l.place.xid,
 		"dead_letter", l.id, "applied", applied, "left_out", leftOut)
-	return s.changeLetter(ctx, l, `UPDATE courier.dead_letter_entry SET state = 'applied', applied_changes = $2::pg_catalog.int8,
+	return s.changeLetter(ctx, l, `UPDATE courier.dead_letter_entry SET state = 'applied', settled = true, applied_changes = $2::pg_catalog.int8,
 		left_out_changes = $3::pg_catalog.int8, updated_at = pg_catalog.clock_timestamp()
 		WHERE dead_letter_id = $1::pg_catalog.int8`, applied, leftOut)
 }
@@ -317,7 +367,7 @@ func (s *Shipper) reopen(ctx context.Context, l *letter, cause *session.Error, s
 	l.state, l.inForce = letterOpen, true
 	s.log.Warn("a dead letter was refused again", "subscription", s.name, "node", s.sub.Node, "xid", l.place.xid,
 		"dead_letter", l.id, "sqlstate", cause.SQLState)
-	return s.changeLetter(ctx, l, `UPDATE courier.dead_letter_entry SET state = 'open', error = $2, error_sqlstate = nullif($3, ''),
+	return s.changeLetter(ctx, l, `UPDATE courier.dead_letter_entry SET state = 'open', settled = false, error = $2, error_sqlstate = nullif($3, ''),
 		error_detail = nullif($4, ''), error_hint = nullif($5, ''), updated_at = pg_catalog.clock_timestamp(),
 		schema_name = coalesce(nullif($6, ''), schema_name), table_name = coalesce(nullif($7, ''), table_name),
 		operation = coalesce(nullif($8, ''), operation), key = CASE WHEN $8 = '' THEN key ELSE nullif($9, '') END

@@ -136,6 +136,18 @@ func (s *Shipper) overtake(p *piece, c *change.Change, by place) {
 	})
 }
 
+// overtakenByCopy is what the copy of a table overtakes: all of it. The place is
+// the first transaction that the copy does not see.
+func (s *Shipper) overtakenByCopy(relation uint32, end change.Position) map[*letterKey]place {
+	overtakes := make(map[*letterKey]place)
+	for _, key := range s.letters.index.tables[relation] {
+		if key.letter.inForce && !key.overtaken {
+			overtakes[key] = place{xid: end.Start.Xmax}
+		}
+	}
+	return overtakes
+}
+
 // overtakeStatement tells the target.
 func (s *Shipper) overtakeStatement(overtakes map[*letterKey]place) string {
 	var sql strings.Builder

@@ -17,6 +17,9 @@ import (
 // in one target transaction between two units. Whatever the target says against
 // one is told to the person who asked, in the letter; shipping goes on.
 func (s *Shipper) retryLetters(ctx context.Context) error {
+	if len(s.catalog.pending) > 0 {
+		return nil // a copy is due, which wants its tables empty
+	}
 	for _, l := range s.letters.all {
 		if l.state != letterRetrying {
 			continue

@@ -148,7 +148,7 @@ type content struct {
 	count    int
 	changes  []byte // of a JSON array, without the brackets
 	keys     map[keyID]contentKey
-	tooLarge bool // nothing but the count is given
+	tooLarge bool // to keep, or not in the queue: nothing but the count is given
 }
 
 type contentKey struct {
@@ -179,15 +179,12 @@ func (s *Shipper) readTransaction(ctx context.Context, at place) (*content, erro
 	if err = errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("read transaction %d: %w", at.xid, err)
 	}
-	if count > mostLetterChanges || bytes > mostLetterBytes {
+	// a lost letter's transaction may have left the queue
+	if count > mostLetterChanges || bytes > mostLetterBytes || bytes == 0 {
 		return &content{count: count, tooLarge: true}, nil
 	}
 	if rows, err = s.session.Query(ctx, "SELECT seq, data FROM "+chunksOf+" ORDER BY seq", xid, k); err != nil {
 		return nil, fmt.Errorf("read transaction %d: %w", at.xid, err)
-	}
-	if len(rows) == 0 {
-		return nil, fmt.Errorf("read transaction %d: %w", at.xid, &session.Error{SQLState: "XX001",
-			Message: "the queue does not have it any more"})
 	}
 	c := &content{keys: make(map[keyID]contentKey)}
 	look := lookup{s.catalog, ctx}

@@ -55,6 +55,7 @@ CREATE TABLE IF NOT EXISTS courier_target.letter (
     applied      pg_catalog.int8,
     left_out     pg_catalog.int8,
     applied_at   pg_catalog.timestamptz,
+    discarded    pg_catalog.bool NOT NULL DEFAULT false,
     CONSTRAINT letter_pkey PRIMARY KEY (subscription, k, xid)
 );
 COMMENT ON TABLE courier_target.letter IS 'Transactions that were passed without being applied: the source has them as dead letters.';
@@ -65,6 +66,7 @@ COMMENT ON COLUMN courier_target.letter.passed_at IS 'When it was passed.';
 COMMENT ON COLUMN courier_target.letter.applied IS 'Its changes applied by a retry; null until there was one.';
 COMMENT ON COLUMN courier_target.letter.left_out IS 'Its changes that the retry left out.';
 COMMENT ON COLUMN courier_target.letter.applied_at IS 'When that was.';
+COMMENT ON COLUMN courier_target.letter.discarded IS 'Whether the source has given it up; one that is neither applied nor discarded the source must have.';
 
 CREATE TABLE IF NOT EXISTS courier_target.overtaken (
     subscription pg_catalog.uuid NOT NULL,
