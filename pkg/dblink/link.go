@@ -187,14 +187,15 @@ func (l *Link) Wait(ctx context.Context) (Outcome, error) {
 	if row[2] != nil {
 		outcome.Verbatim = &session.Error{SQLState: string(row[2]), Message: string(row[3]),
 			Detail: string(row[4]), Hint: string(row[5]), Context: string(row[6])}
-		outcome.Err = withoutRows(*outcome.Verbatim)
+		shown := *outcome.Verbatim
+		outcome.Err = withoutRows(&shown)
 	}
 	return outcome, nil
 }
 
 // withoutRows takes out of an error what PostgreSQL quotes of rows: the detail
 // and context of errors about data, and the whole message of those about values.
-func withoutRows(e session.Error) *session.Error {
+func withoutRows(e *session.Error) *session.Error {
 	switch e.SQLState[:2] {
 	case "22":
 		e.Message = "a value does not fit the type of its column"
@@ -202,7 +203,7 @@ func withoutRows(e session.Error) *session.Error {
 	case "23", "44":
 		e.Detail, e.Context = "", ""
 	}
-	return &e
+	return e
 }
 
 // Close closes the connection if it is open.
