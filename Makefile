@@ -17,8 +17,8 @@ export PG_CONFIG GO
 # The parts of the extension script, in the order they depend on each other.
 SQL_PARTS = schema configuration queue capture transport node \
 	replication_set replication_set_table capture_trigger \
-	subscription_options subscription subscription_end lease wait ship \
-	status node_health metrics
+	subscription_options subscription subscription_end lease dead_letter \
+	wait dead_letter_retry ship status node_health metrics
 
 
 SQL_FILES = $(SQL_PARTS:%=sql/%.sql)

@@ -178,6 +178,12 @@ create table courier.subscription_state (
     last_error text,
     last_error_sqlstate text,
     last_error_hint text,
+    last_error_xid xid8,
+    last_error_k pg_lsn,
+    last_error_schema name,
+    last_error_table name,
+    last_error_operation text,
+    last_error_key text,
     next_retry_at timestamptz,
     shipper text,
     updated_at timestamptz not null default now(),
@@ -199,6 +205,12 @@ comment on column courier.subscription_state.shipped is 'changes shipped so far'
 comment on column courier.subscription_state.last_error is 'message of the last error';
 comment on column courier.subscription_state.last_error_sqlstate is 'its SQLSTATE';
 comment on column courier.subscription_state.last_error_hint is 'what to do about it';
+comment on column courier.subscription_state.last_error_xid is 'transaction that it stopped at';
+comment on column courier.subscription_state.last_error_k is 'place of that transaction in the order of shipping';
+comment on column courier.subscription_state.last_error_schema is 'schema of the table at fault';
+comment on column courier.subscription_state.last_error_table is 'the table at fault';
+comment on column courier.subscription_state.last_error_operation is 'insert, update, delete, upsert, truncate or event';
+comment on column courier.subscription_state.last_error_key is 'key of the row at fault';
 comment on column courier.subscription_state.next_retry_at is 'when a retrying subscription is tried again';
 comment on column courier.subscription_state.shipper is 'who shipped last: sidecar, worker or session';
 comment on column courier.subscription_state.updated_at is 'when this row was last written';
@@ -241,37 +253,6 @@ comment on table courier.shape is 'layouts of captured tables; a queued change k
 comment on column courier.shape.id is 'number by which messages in the queue name the layout, unsigned 32 bits';
 comment on column courier.shape.relation is 'table it is published as: the one it was taken from, or its partitioned root';
 comment on column courier.shape.definition is 'a Relation message of pgoutput, with 0 as the relation''s number';
-
-create table courier.dead_letter_entry (
-    dead_letter_id int8 generated always as identity,
-    subscription_id int not null,
-    xid xid8 not null,
-    k pg_lsn not null,
-    schema_name name,
-    table_name name,
-    operation text,
-    key text,
-    error text not null,
-    error_sqlstate text not null,
-    error_hint text,
-    recorded_at timestamptz not null default now(),
-    constraint dead_letter_entry_pkey primary key (dead_letter_id),
-    constraint dead_letter_entry_subscription_fkey foreign key (subscription_id)
-        references courier.subscription (subscription_id) on delete cascade
-);
-comment on table courier.dead_letter_entry is 'changes that a target refused and that were set aside; nothing writes it yet';
-comment on column courier.dead_letter_entry.dead_letter_id is 'number of the entry';
-comment on column courier.dead_letter_entry.subscription_id is 'subscription it was meant for';
-comment on column courier.dead_letter_entry.xid is 'source transaction';
-comment on column courier.dead_letter_entry.k is 'place of that transaction in the order of shipping';
-comment on column courier.dead_letter_entry.schema_name is 'schema of the table';
-comment on column courier.dead_letter_entry.table_name is 'the table';
-comment on column courier.dead_letter_entry.operation is 'insert, update, delete, truncate or event';
-comment on column courier.dead_letter_entry.key is 'key of the row';
-comment on column courier.dead_letter_entry.error is 'message of the target';
-comment on column courier.dead_letter_entry.error_sqlstate is 'its SQLSTATE';
-comment on column courier.dead_letter_entry.error_hint is 'what to do about it';
-comment on column courier.dead_letter_entry.recorded_at is 'when it was set aside';
 
 create trigger start_over before insert on courier.local_node
     for each row execute function courier.start_over();

@@ -45,6 +45,13 @@ select s.subscription_name,
        case when a.may_see then t.last_error end as last_error,
        t.last_error_sqlstate,
        case when a.may_see then t.last_error_hint end as last_error_hint,
+       t.last_error_xid,
+       case when t.last_error_table is not null then
+            pg_catalog.format('%I.%I', t.last_error_schema, t.last_error_table) end as last_error_table,
+       t.last_error_operation,
+       case when a.may_see then t.last_error_key end as last_error_key,
+       (select pg_catalog.count(*) from courier.dead_letter_entry d
+        where d.subscription_id = s.subscription_id and d.state in ('open', 'skipped', 'retrying')) as dead_letters,
        t.next_retry_at,
        t.shipper,
        t.shipped,
@@ -68,6 +75,13 @@ comment on column courier.subscription_status.pending_changes is
 comment on column courier.subscription_status.last_error is 'last error; for administrators and pg_monitor';
 comment on column courier.subscription_status.last_error_sqlstate is 'its SQLSTATE';
 comment on column courier.subscription_status.last_error_hint is 'what to do about it; for administrators and pg_monitor';
+comment on column courier.subscription_status.last_error_xid is
+    'transaction that it stopped at; courier.skip_transaction() passes it';
+comment on column courier.subscription_status.last_error_table is 'table at fault';
+comment on column courier.subscription_status.last_error_operation is 'what the change at fault does: insert, update, delete, upsert, truncate or event';
+comment on column courier.subscription_status.last_error_key is 'key of the row at fault; for administrators and pg_monitor';
+comment on column courier.subscription_status.dead_letters is
+    'transactions that were set aside and wait for a person; see courier.dead_letter';
 comment on column courier.subscription_status.next_retry_at is 'when it is tried again';
 comment on column courier.subscription_status.shipper is 'who shipped last: sidecar, worker or session';
 comment on column courier.subscription_status.shipped is 'changes shipped so far';
@@ -140,36 +154,5 @@ comment on column courier.stat_table.truncated is 'truncates shipped';
 comment on column courier.stat_table.copied is 'existing rows copied';
 comment on column courier.stat_table.updated_at is 'when a shipper last wrote them down';
 
--- Bears keys of rows: not for PUBLIC.
-create view courier.dead_letter as
-select d.dead_letter_id,
-       s.subscription_name,
-       s.node_name,
-       d.xid,
-       d.schema_name,
-       d.table_name,
-       d.operation,
-       d.key,
-       d.error,
-       d.error_sqlstate,
-       d.error_hint,
-       d.recorded_at
-from courier.dead_letter_entry d
-join courier.subscription s on s.subscription_id = d.subscription_id;
-comment on view courier.dead_letter is 'changes that a target refused and that were set aside; always empty as yet';
-comment on column courier.dead_letter.dead_letter_id is 'number of the entry';
-comment on column courier.dead_letter.subscription_name is 'subscription it was meant for';
-comment on column courier.dead_letter.node_name is 'node that refused it';
-comment on column courier.dead_letter.xid is 'source transaction';
-comment on column courier.dead_letter.schema_name is 'schema of the table';
-comment on column courier.dead_letter.table_name is 'the table';
-comment on column courier.dead_letter.operation is 'insert, update, delete, truncate or event';
-comment on column courier.dead_letter.key is 'key of the row';
-comment on column courier.dead_letter.error is 'message of the target';
-comment on column courier.dead_letter.error_sqlstate is 'its SQLSTATE';
-comment on column courier.dead_letter.error_hint is 'what to do about it';
-comment on column courier.dead_letter.recorded_at is 'when it was set aside';
-
 grant select on courier.subscription_status, courier.queue_status, courier.stat_subscription, courier.stat_table
     to public;
-grant select on courier.dead_letter to pg_monitor;

@@ -52,12 +52,36 @@ begin
                 hint = 'It is a whole number from 1 to 999999999.';
         end if;
     end loop;
-    if options ->> 'on_error' = 'dead_letter' then
-        raise exception using
-            errcode = 'feature_not_supported',
-            message = 'on_error "dead_letter" is not supported yet',
-            hint = 'Leave it out, or set it to "stop": the subscription stops at a change that the target refuses.';
-    end if;
 end
 $$;
 comment on function courier.require_options(jsonb) is 'checks the options of a subscription';
+
+-- Takes effect with the next batch: the statement trigger tells the shippers.
+create function courier.alter_subscription_options(subscription_name text, options jsonb) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    present courier.subscription;
+    wanted jsonb;
+begin
+    perform courier.require_administrator();
+    perform courier.lock_configuration();
+    present := courier.find_subscription(alter_subscription_options.subscription_name);
+    if options is null or jsonb_typeof(options) <> 'object' then
+        perform courier.require_options(options);
+    end if;
+    -- null takes an option away; one that does not exist can't be
+    perform courier.require_options(jsonb_object_agg(e.key, e.value))
+    from (select g.key, case when g.value <> 'null' or o.option is null then g.value
+                             else coalesce(to_jsonb(o.words[1]), '1') end as value
+          from jsonb_each(options) g left join courier.subscription_options() o on o.option = g.key) e
+    having count(*) > 0;
+    wanted := jsonb_strip_nulls(present.options || options);
+    if wanted <> present.options then
+        update courier.subscription s set options = wanted where s.subscription_id = present.subscription_id;
+    end if;
+end
+$$;
+comment on function courier.alter_subscription_options(text, jsonb) is
+    'sets options of a subscription; those not given stay, null brings the default back';

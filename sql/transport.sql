@@ -48,14 +48,14 @@ REVOKE ALL ON FUNCTION courier.remote_wait(pg_catalog.text, pg_catalog.int4) FRO
 COMMENT ON FUNCTION courier.remote_wait(pg_catalog.text, pg_catalog.int4) IS
     'Waits up to so many milliseconds for what remote_send() started: whether all is done, for how long no byte has moved and how many the other side has not taken; how many statements succeeded, the rows each reported, what the last one gave, and the error of the one that did not.';
 
-CREATE FUNCTION courier.remote_ready(
+CREATE FUNCTION courier.remote_poll(
     connection pg_catalog.text, timeout pg_catalog.int4,
     OUT ready pg_catalog.bool, OUT silent pg_catalog.int4, OUT unacknowledged pg_catalog.int4)
 RETURNS pg_catalog.record
 LANGUAGE c VOLATILE STRICT
-AS 'MODULE_PATHNAME', 'courier_remote_ready';
-REVOKE ALL ON FUNCTION courier.remote_ready(pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
-COMMENT ON FUNCTION courier.remote_ready(pg_catalog.text, pg_catalog.int4) IS
+AS 'MODULE_PATHNAME', 'courier_remote_poll';
+REVOKE ALL ON FUNCTION courier.remote_poll(pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.remote_poll(pg_catalog.text, pg_catalog.int4) IS
     'Like remote_wait(), for a single statement whose rows remote_rows() is to fetch.';
 
 CREATE FUNCTION courier.remote_rows(connection pg_catalog.text, columns pg_catalog.int4)

@@ -25,7 +25,7 @@
 #include "utils/wait_event.h"
 
 PG_FUNCTION_INFO_V1(courier_remote_wait);
-PG_FUNCTION_INFO_V1(courier_remote_ready);
+PG_FUNCTION_INFO_V1(courier_remote_poll);
 PG_FUNCTION_INFO_V1(courier_remote_rows);
 
 /* How often a wait sees whether bytes move, in milliseconds. */
@@ -141,7 +141,7 @@ silence_of(RemoteLink *link)
 	return Int32GetDatum((int32) Min(silent, INT_MAX));
 }
 
-/* Columns of remote_wait()'s result; the first three are remote_ready()'s. */
+/* Columns of remote_wait()'s result; the first three are remote_poll()'s. */
 enum
 {
 	WAIT_READY,
@@ -159,7 +159,7 @@ enum
 	WAIT_COLUMNS
 };
 
-/* What remote_ready() and remote_wait() have in common. */
+/* What remote_poll() and remote_wait() have in common. */
 static RemoteLink *
 wait_for_link(FunctionCallInfo fcinfo, bool one_only, TupleDesc *desc,
 			  Datum *values)
@@ -185,9 +185,9 @@ wait_for_link(FunctionCallInfo fcinfo, bool one_only, TupleDesc *desc,
 	return link;
 }
 
-/* courier.remote_ready(connection text, timeout int4) → one row, see above */
+/* courier.remote_poll(connection text, timeout int4) → one row, see above */
 Datum
-courier_remote_ready(PG_FUNCTION_ARGS)
+courier_remote_poll(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
 	Datum		values[READY_COLUMNS];

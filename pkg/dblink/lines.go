@@ -127,7 +127,7 @@ CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(e.line), pg_catalog.unnest(e.at)
 func (l *Lines) fetch(ctx context.Context, answers []Answer, ready []string) error {
 	rows, err := l.session.Query(ctx, `SELECT u.line, pg_catalog.array_to_string(w.counts, ','), w.sqlstate, w.message
 		FROM pg_catalog.unnest($1::pg_catalog.text[]) AS u (line)
-		CROSS JOIN LATERAL courier.remote_wait(u.line) AS w`, textArray(ready))
+		CROSS JOIN LATERAL courier.remote_wait(u.line, 5000) AS w`, textArray(ready))
 	if err != nil {
 		return fmt.Errorf("fetch the answers of nodes: %w", err)
 	}

@@ -43,6 +43,9 @@ type Outcome struct {
 	Counts    []int64        // rows each of them touched
 	Value     string         // what the last of them gave
 	Err       *session.Error // of the first one that failed
+	// Verbatim is the same error as the node gave it. It may quote rows: it is
+	// for tables of the source that hold those rows anyhow, never for a log.
+	Verbatim *session.Error
 }
 
 // settings make text mean the same on the target as where it was written, and
@@ -153,7 +156,7 @@ func (l *Link) query(ctx context.Context, sql string, columns int) ([]session.Ro
 		return nil, err
 	}
 	l.busy = false
-	_, err := l.await(ctx, "SELECT ready, silent, unacknowledged FROM courier.remote_ready($1, $2::pg_catalog.int4)")
+	_, err := l.await(ctx, "SELECT ready, silent, unacknowledged FROM courier.remote_poll($1, $2::pg_catalog.int4)")
 	if err != nil {
 		return nil, err
 	}
@@ -253,8 +256,10 @@ func (l *Link) wait(ctx context.Context) (Outcome, error) {
 		}
 	}
 	if row[3] != nil {
-		outcome.Err = withoutRows(&session.Error{SQLState: string(row[3]), Message: string(row[4]),
-			Detail: string(row[5]), Hint: string(row[6]), Context: string(row[7])})
+		outcome.Verbatim = &session.Error{SQLState: string(row[3]), Message: string(row[4]),
+			Detail: string(row[5]), Hint: string(row[6]), Context: string(row[7])}
+		shown := *outcome.Verbatim
+		outcome.Err = withoutRows(&shown)
 	}
 	return outcome, nil
 }

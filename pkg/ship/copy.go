@@ -116,6 +116,10 @@ func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Po
 		script.Append(fmt.Sprintf(`INSERT INTO courier_target.copied (subscription, relation, added) VALUES (%s, %d, %s)
 			ON CONFLICT (subscription, relation) DO UPDATE SET added = excluded.added, copied_at = pg_catalog.clock_timestamp()`,
 			literal(s.sub.ProgressKey), table.OID, literal(table.Added.String())))
+		// the rows copied are later than those of any letter
+		if overtakes := s.overtakenByCopy(table.OID, end); len(overtakes) > 0 {
+			script.Append(s.overtakeStatement(overtakes))
+		}
 	}
 	if err := s.link.Exec(ctx, script.String()); err != nil {
 		return fmt.Errorf("begin the copy to node %s: %w", s.sub.Node, err)
@@ -300,13 +304,14 @@ func (s *Shipper) stopCopy(table *Table, err error) error {
 	stop := s.newCopyStop(table, err)
 	stop.Advice = Hint(err)
 	if stop.Advice == "" {
-		stop.Advice = advice(err, s.sub.Node, stop.Table)
+		stop.Advice = s.advice(err, stop.Table)
 	}
 	return stop
 }
 
 func (s *Shipper) newCopyStop(table *Table, err error) *StopError {
-	return &StopError{Subscription: s.name, Node: s.sub.Node, Op: "copy", Table: table.Schema + "." + table.Name, Err: err}
+	return &StopError{Subscription: s.name, Node: s.sub.Node, Op: "copy", Table: table.Schema + "." + table.Name,
+		Schema: table.Schema, Name: table.Name, Err: err}
 }
 
 // identifier quotes a name for SQL.

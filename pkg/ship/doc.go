@@ -21,9 +21,16 @@
 //	           the unit in flight was committed; Attach learns it.
 //	row by row the same, but each change is a statement of its own, because the
 //	           set-based form of a unit failed. Left again behind that unit.
+//	passing    a transaction is at fault that is to be set aside. It is stored as
+//	           a dead letter; a unit then moves the progress behind it and applies
+//	           nothing. See letter.go for the steps and what a crash between them
+//	           costs. Left again behind that unit.
 //	stopped    a unit fails row by row too. Nothing is skipped: the transactions
 //	           before it are applied, it and those behind wait. The caller holds
 //	           the StopError and decides when to try again.
+//
+// Between two units, dead letters are retried that somebody wants retried, each in
+// a target transaction of its own.
 //
 // Progress on the target moves by compare-and-set inside the unit's transaction.
 // So a unit can't be applied twice, whoever ships it however often; a lock on the

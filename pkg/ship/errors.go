@@ -15,6 +15,7 @@ type StopError struct {
 	Subscription string
 	Node         string
 	Table        string // schema.table on the source, or ""
+	Schema, Name string // the same in two
 	Op           string
 	Key          string     // column=value, …; "" when the table has none
 	XID          uint64     // transaction at fault, 0 when there is none
@@ -37,6 +38,13 @@ func (e *StopError) Error() string {
 		where += fmt.Sprintf(" of transaction %d", e.XID)
 	}
 	return fmt.Sprintf("subscription %s to node %s is stopped: apply%s: %v", e.Subscription, e.Node, where, e.Err)
+}
+
+// at names the table, nil for none.
+func (e *StopError) at(relation *change.Relation) {
+	if relation != nil {
+		e.Table, e.Schema, e.Name = relation.String(), relation.Schema, relation.Name
+	}
 }
 
 // Unwrap returns the cause.

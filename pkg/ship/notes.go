@@ -36,7 +36,9 @@ func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 		ON CONFLICT (subscription_id) DO UPDATE SET state = excluded.state, position = excluded.position,
 		durable_position = coalesce(excluded.durable_position, t.durable_position),
 		shipped = t.shipped + excluded.shipped, shipper = excluded.shipper, updated_at = excluded.updated_at,
-		last_error = NULL, last_error_sqlstate = NULL, last_error_hint = NULL, next_retry_at = NULL`,
+		last_error = NULL, last_error_sqlstate = NULL, last_error_hint = NULL, last_error_xid = NULL, last_error_k = NULL,
+		last_error_schema = NULL, last_error_table = NULL, last_error_operation = NULL, last_error_key = NULL,
+		next_retry_at = NULL`,
 		strconv.Itoa(s.sub.ID), s.position.String(), s.notes.durable,
 		strconv.FormatInt(s.shipped-s.notes.shipped, 10), s.kind)
 	if err != nil {
@@ -54,20 +56,25 @@ func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 func Report(ctx context.Context, s session.Session, subscription, kind string, err error, pause time.Duration) error {
 	state := "retrying"
 	var stop *StopError
+	at := StopError{}
 	if errors.As(err, &stop) {
-		state = "stopped"
+		state, at = "stopped", *stop
 		if stop.NeedsResync {
 			state = "needs_resync"
 		}
 	}
 	_, reportErr := s.Query(ctx, `UPDATE courier.subscription_state AS t
 		SET state = $2, last_error = $3, last_error_sqlstate = nullif($4, ''), last_error_hint = nullif($5, ''),
+		    last_error_xid = nullif($8, '0')::pg_catalog.xid8, last_error_k = nullif($9, '0/0')::pg_catalog.pg_lsn,
+		    last_error_schema = nullif($10, '')::pg_catalog.name, last_error_table = nullif($11, '')::pg_catalog.name,
+		    last_error_operation = nullif($12, ''), last_error_key = nullif($13, ''),
 		    next_retry_at = pg_catalog.clock_timestamp() + $6::pg_catalog.interval, shipper = $7,
 		    updated_at = pg_catalog.clock_timestamp()
 		FROM courier.subscription s
 		WHERE s.subscription_id = t.subscription_id AND s.subscription_name = $1`,
 		subscription, state, err.Error(), SQLState(err), Hint(err),
-		strconv.FormatInt(pause.Milliseconds(), 10)+" milliseconds", kind)
+		strconv.FormatInt(pause.Milliseconds(), 10)+" milliseconds", kind,
+		strconv.FormatUint(at.XID, 10), at.K.String(), at.Schema, at.Name, at.Op, at.Key)
 	if reportErr != nil {
 		return fmt.Errorf("write down an error of subscription %s: %w", subscription, reportErr)
 	}

@@ -41,6 +41,9 @@ type piece struct {
 	unit     *piece   // the unit's first piece
 	durable  bool     // flushed on the target before it counts as applied
 	script   *render.Script
+
+	pass      *letter              // the unit passes its transaction and applies nothing
+	overtakes map[*letterKey]place // the unit's: rows of letters that it has changed since
 }
 
 // statement describes the n-th statement of the piece, or nil if it is not one
@@ -127,7 +130,7 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 		}
 		if c.current.xid != 0 && (chunk == nil || chunk.XID != c.current.xid) {
 			done, c.current = c.current, place{}
-			if c.stream != nil || p.changes >= maxRows || bytes >= maxBytes || len(p.places) == s.limit {
+			if c.stream != nil || p.pass != nil || p.changes >= maxRows || bytes >= maxBytes || len(p.places) == s.limit {
 				break
 			}
 		}
@@ -141,15 +144,24 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 			break
 		}
 		if c.current.xid == 0 {
-			c.current = place{chunk.K, chunk.XID}
+			at := place{chunk.K, chunk.XID}
+			if l := s.letters.passing[at]; l != nil {
+				if len(p.places) > 0 {
+					break // a unit of its own
+				}
+				p.pass, l.inForce = l, true
+			}
+			c.current = at
 		}
 		if len(p.places) == 0 || p.places[len(p.places)-1] != c.current {
 			p.places = append(p.places, c.current)
 		}
-		if err = c.decode(chunk, p, relations); err != nil {
-			return nil, err
+		if p.pass == nil {
+			if err = c.decode(chunk, p, relations); err != nil {
+				return nil, err
+			}
+			bytes += len(chunk.Data)
 		}
-		bytes += len(chunk.Data)
 		c.held = c.held[1:]
 	}
 	return p, c.finish(ctx, p, done, relations)
@@ -188,6 +200,9 @@ func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Rela
 			table.add(ch.Op)
 		}
 		p.shipped++
+		if s.letters.index.tables != nil {
+			s.overtake(p.unit, &ch, p.places[tx])
+		}
 		if p.rows {
 			s.addNumbered(ch, tx)
 		} else {
@@ -221,7 +236,7 @@ func (c *cutter) finish(ctx context.Context, p *piece, done place, relations map
 		c.finished = true
 	}
 	p.head = p.position.String()
-	if p.empty = p.shipped == 0; p.empty {
+	if p.empty = p.shipped == 0 && p.pass == nil; p.empty {
 		return nil
 	}
 	return c.render(ctx, p, relations, "", "")
@@ -249,36 +264,64 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 		script.Append(before)
 	}
 	if p.begins || (p.ends && after == "") {
-		if p.durable = s.wantDurable(); p.durable {
+		if p.durable = p.pass != nil || s.wantDurable(); p.durable {
 			s.lastDurable = s.now()
 		}
 		script.Append(s.advance(p.head, p.durable))
 	}
+	if p.pass != nil {
+		script.Append(s.passStatement(p.pass))
+	}
+	// of the whole unit: to say it twice does no harm
+	if len(p.unit.overtakes) > 0 {
+		script.Append(s.overtakeStatement(p.unit.overtakes))
+	}
 	p.own = len(script.Statements())
-	options := &render.Options{
+	if err := c.renderChanges(p); err != nil {
+		// the pieces before it are not to be given up
+		if settled := s.settle(ctx); settled != nil {
+			return settled
+		}
+		return err
+	}
+	if after != "" {
+		script.Append(after)
+	}
+	return nil
+}
+
+// renderChanges writes the changes that the piece has read.
+func (c *cutter) renderChanges(p *piece) error {
+	s, options := c.shipper, c.shipper.renderOptions()
+	if p.rows {
+		return s.renderRows(p, c.lookup, options)
+	}
+	segments := s.fold.Segments()
+	for i := range segments {
+		if err := p.script.Segment(&segments[i], c.lookup, options); err != nil {
+			return unfit(p, nil, "", err)
+		}
+	}
+	return nil
+}
+
+func (s *Shipper) renderOptions() *render.Options {
+	return &render.Options{
 		CheckUpdates: s.sub.Options.Policy() != render.KeepLocal,
 		Policy:       s.sub.Options.Policy(),
 		Subscription: s.sub.ProgressKey,
 		Rank:         s.catalog.rank,
 	}
-	if p.rows {
-		for i := range s.changes {
-			ch := &s.changes[i]
-			p.keys = append(p.keys, keyText(&ch.change))
-			if err := script.Change(&ch.change, i, ch.tx, c.lookup, options); err != nil {
-				return s.stopAt(p, ch, err)
-			}
+}
+
+// renderRows writes the shipper's numbered changes one by one.
+func (s *Shipper) renderRows(p *piece, targets render.Targets, options *render.Options) error {
+	for i := range s.changes {
+		c := &s.changes[i]
+		p.keys = append(p.keys, keyText(&c.change))
+		if err := p.script.Change(&c.change, i, c.tx, targets, options); err != nil {
+			return unfit(p, c, p.keys[i], err)
 		}
-	} else {
-		segments := s.fold.Segments()
-		for i := range segments {
-			if err := script.Segment(&segments[i], c.lookup, options); err != nil {
-				return s.stop(p, err)
-			}
-		}
-	}
-	if after != "" {
-		script.Append(after)
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ type failure struct {
 	piece     *piece
 	completed int // its statements that had succeeded; -1 when not known
 	err       error
+	verbatim  *session.Error // the same with values of rows, or nil
 }
 
 // Error implements error.
@@ -35,6 +36,30 @@ func FromNode(err error) bool {
 	return errors.As(err, &f)
 }
 
+// unrenderable is a piece of which a change can't be written as SQL.
+type unrenderable struct {
+	piece  *piece
+	change *numbered // nil if the piece is not written row by row
+	key    string
+	err    error
+}
+
+// unfit marks an error of rendering a change as one about the change.
+func unfit(p *piece, change *numbered, key string, err error) error {
+	var drift *render.DriftError
+	var noKey *render.NoKeyError
+	if errors.As(err, &drift) || errors.As(err, &noKey) {
+		return &unrenderable{piece: p, change: change, key: key, err: err}
+	}
+	return err
+}
+
+// Error implements error.
+func (u *unrenderable) Error() string { return u.err.Error() }
+
+// Unwrap returns the cause.
+func (u *unrenderable) Unwrap() error { return u.err }
+
 // recover decides what follows an error of drain: nil means go on, from what
 // the target's progress says.
 func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
@@ -45,6 +70,14 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 	if errors.Is(err, errReplaced) {
 		s.locked = false // the lock is on the old one's number
 		return err
+	}
+	var u *unrenderable
+	if errors.As(err, &u) {
+		if err = s.afterUnrenderable(u); err != nil {
+			return err
+		}
+		s.detach(ctx)
+		return nil
 	}
 	var f *failure
 	if !errors.As(err, &f) {
@@ -69,11 +102,19 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 			return err
 		}
 	case dblink.Data:
-		if err = s.afterDataError(f); err != nil {
+		if s.narrow(f) {
+			break
+		}
+		stop := s.stopAtStatement(f)
+		if f.piece.pass != nil || !s.sub.Options.setsAside() && !s.letters.skips(place{stop.K, stop.XID}) {
+			return stop
+		}
+		if err = s.setAside(ctx, f, stop); err != nil {
 			return err
 		}
 	case dblink.Schema:
-		if s.schema++; s.schema > 1 {
+		// the first time only the shipper's picture of the tables may be old
+		if s.schema++; s.schema > 1 && !s.narrow(f) {
 			return s.stopAtStatement(f)
 		}
 	default:
@@ -93,19 +134,20 @@ func (s *Shipper) sessionClosed() bool {
 	return false
 }
 
-// afterDataError makes the next unit smaller or slower: a set-based one is
-// shipped again row by row, a row-by-row one up to the transaction at fault. If
-// that is the first, the subscription is stopped.
-func (s *Shipper) afterDataError(f *failure) error {
+// narrow makes the next unit smaller or slower, to find the transaction at
+// fault: a set-based one is shipped again row by row, a row-by-row one up to the
+// transaction at fault. False says that it is found: the unit's only one.
+func (s *Shipper) narrow(f *failure) bool {
 	p, unit := f.piece, f.piece.unit
+	if p.pass != nil {
+		return false
+	}
 	if !p.rows {
-		s.slowUntil = unit.places[len(unit.places)-1]
-		s.log.Info("shipping a batch row by row", "subscription", s.name, "node", s.sub.Node,
-			"changes", p.shipped, "sqlstate", session.SQLState(f.err))
-		return nil
+		s.slowDown(p, f.err)
+		return true
 	}
 	if len(unit.places) == 1 {
-		return s.stopAtStatement(f)
+		return false
 	}
 	switch statement := p.statement(f.completed); {
 	case p != unit: // in the transaction that is streamed, the unit's last
@@ -118,75 +160,97 @@ func (s *Shipper) afterDataError(f *failure) error {
 	default:
 		s.limit = statement.Tx
 	}
-	return nil
+	return true
+}
+
+// slowDown lets a unit be shipped again row by row.
+func (s *Shipper) slowDown(p *piece, err error) {
+	s.slowUntil = p.unit.places[len(p.unit.places)-1]
+	s.log.Info("shipping a batch row by row", "subscription", s.name, "node", s.sub.Node,
+		"changes", p.shipped, "sqlstate", SQLState(err))
+}
+
+// afterUnrenderable narrows down as narrow does; what a change is at fault is
+// known when it is written row by row.
+func (s *Shipper) afterUnrenderable(u *unrenderable) error {
+	p, unit := u.piece, u.piece.unit
+	switch {
+	case u.change == nil:
+		s.slowDown(p, u.err)
+		return nil
+	case p != unit && len(unit.places) > 1:
+		s.limit = len(unit.places) - 1
+		return nil
+	case u.change.tx > 0:
+		s.limit = u.change.tx
+		return nil
+	}
+	var drift *render.DriftError
+	at := p.places[0]
+	stop := &StopError{Subscription: s.name, Node: s.sub.Node, XID: at.xid, K: at.k, Err: u.err, Advice: Hint(u.err),
+		Op: u.change.change.Op.String(), Key: u.key}
+	if stop.at(u.change.change.Relation); stop.Table == "" && errors.As(u.err, &drift) {
+		stop.Table, stop.Schema, stop.Name = drift.Schema+"."+drift.Table, drift.Schema, drift.Table
+	}
+	return stop
 }
 
 // stopAtStatement reports the statement that failed.
-func (s *Shipper) stopAtStatement(f *failure) error {
+func (s *Shipper) stopAtStatement(f *failure) *StopError {
 	stop := &StopError{Subscription: s.name, Node: s.sub.Node, Err: f.err}
 	stop.XID, stop.K = f.piece.places[0].xid, f.piece.places[0].k
 	if statement := f.piece.statement(f.completed); statement != nil {
 		at := f.piece.places[min(statement.Tx, len(f.piece.places)-1)]
 		stop.XID, stop.K = at.xid, at.k
 		stop.Op = statement.Op.String()
-		if statement.Relation != nil {
-			stop.Table = statement.Relation.String()
-		}
+		stop.at(statement.Relation)
 		if statement.Change >= 0 && statement.Change < len(f.piece.keys) {
 			stop.Key = f.piece.keys[statement.Change]
 		}
 	}
-	stop.Advice = advice(f.err, s.sub.Node, stop.Table)
-	return stop
-}
-
-// stopAt reports a change that can't be written as SQL.
-func (s *Shipper) stopAt(p *piece, c *numbered, err error) error {
-	return s.stopUnrendered(p.places[c.tx], err)
-}
-
-// stop reports a piece that can't be written as SQL.
-func (s *Shipper) stop(p *piece, err error) error {
-	return s.stopUnrendered(p.places[0], err)
-}
-
-func (s *Shipper) stopUnrendered(at place, err error) error {
-	var drift *render.DriftError
-	var noKey *render.NoKeyError
-	if !errors.As(err, &drift) && !errors.As(err, &noKey) {
-		return err
-	}
-	stop := &StopError{Subscription: s.name, Node: s.sub.Node, XID: at.xid, K: at.k, Err: err, Advice: Hint(err)}
-	if drift != nil {
-		stop.Table = drift.Schema + "." + drift.Table
-		stop.Op = "changes"
+	stop.Advice = s.advice(f.err, stop.Table)
+	if dblink.Classify(f.err) == dblink.Data && stop.XID != 0 {
+		stop.Advice += fmt.Sprintf(" Or pass the transaction: SELECT courier.skip_transaction(%s, '%d').", literal(s.name), stop.XID)
 	}
 	return stop
 }
 
-// advice says what can be done about an error of the target.
-func advice(err error, node, table string) string {
+// advice says what a stopped subscription needs.
+func (s *Shipper) advice(err error, table string) string {
+	text, known := remedy(err, s.sub.Node, table)
+	if known {
+		return text + " Shipping then goes on by itself."
+	}
+	return text
+}
+
+// remedy says what can be done about an error of the target; known is false if
+// that is no more than what the error says itself.
+func remedy(err error, node, table string) (text string, known bool) {
 	state := session.SQLState(err)
 	switch {
 	case state == "23505":
-		return fmt.Sprintf("Node %s holds a row that conflicts with this one in table %s; remove or change it there. Shipping then goes on by itself.", node, table)
+		text = fmt.Sprintf("Node %s holds a row that conflicts with this one in table %s; remove or change it there.", node, table)
 	case state == "23503":
-		return fmt.Sprintf("A foreign key of table %s on node %s is not satisfied there; add the missing row or drop the key there. Shipping then goes on by itself.", table, node)
+		text = fmt.Sprintf("A foreign key of table %s on node %s is not satisfied there; add the missing row or drop the key there.", table, node)
 	case strings.HasPrefix(state, "23"):
-		return fmt.Sprintf("A constraint of table %s on node %s does not hold for this row; change the constraint or the row. Shipping then goes on by itself.", table, node)
+		text = fmt.Sprintf("A constraint of table %s on node %s does not hold for this row; change the constraint or the row.", table, node)
 	case state == dblink.StateMissing:
-		return fmt.Sprintf("Insert the missing row into table %s on node %s, or set the subscription's option on_conflict. Shipping then goes on by itself.", table, node)
+		text = fmt.Sprintf("Insert the missing row into table %s on node %s, or set the subscription's option on_conflict.", table, node)
 	case state == "42501":
-		return fmt.Sprintf("Grant the role that pg_courier connects as on node %s the privilege it lacks (BYPASSRLS, if row-level security is what it met).", node)
+		text = fmt.Sprintf("Grant the role that pg_courier connects as on node %s the privilege it lacks (BYPASSRLS, if row-level security is what it met).", node)
 	case strings.HasPrefix(state, "42"):
-		return fmt.Sprintf("Make table %s on node %s like the source's. Shipping then goes on by itself.", table, node)
+		text = fmt.Sprintf("Make table %s on node %s like the source's.", table, node)
 	case strings.HasPrefix(state, "22"):
-		return fmt.Sprintf("A column of table %s on node %s can't hold the value; compare its types with the source's.", table, node)
+		text = fmt.Sprintf("A column of table %s on node %s can't hold the value; compare its types with the source's.", table, node)
+	}
+	if text != "" {
+		return text, true
 	}
 	if hint := Hint(err); hint != "" {
-		return hint
+		return hint, false
 	}
-	return "Find the cause in the message, then ship again."
+	return "Find the cause in the message, then ship again.", false
 }
 
 // keyText names a change's key for a message: keys may appear, rows may not.
@@ -198,12 +262,17 @@ func keyText(c *change.Change) string {
 	if row == nil {
 		row = c.New
 	}
+	return rowText(c.Relation, row)
+}
+
+// rowText names a row by its key.
+func rowText(relation *change.Relation, row []change.Value) string {
 	var b strings.Builder
-	for _, i := range c.Relation.Keys() {
+	for _, i := range relation.Keys() {
 		if b.Len() > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString(c.Relation.Columns[i].Name + "=" + string(row[i].Data))
+		b.WriteString(relation.Columns[i].Name + "=" + string(row[i].Data))
 	}
 	return b.String()
 }

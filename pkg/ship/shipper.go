@@ -74,6 +74,7 @@ type Shipper struct {
 	flight  *piece
 	sizer   sizer
 
+	letters   letters
 	slowUntil place // transactions up to this one go row by row
 	limit     int   // most transactions of the next unit, 0 for no limit
 	schema    int   // metadata reloads since the last success
@@ -138,6 +139,9 @@ func (s *Shipper) Drain(ctx context.Context) (int64, error) {
 		}
 		if err = s.recover(ctx, err, attempt); err != nil {
 			s.detach(ctx)
+			if errors.Is(err, errAside) {
+				return s.shipped - before, s.writeNote(ctx, true)
+			}
 			return s.shipped - before, err
 		}
 	}
@@ -149,8 +153,15 @@ func (s *Shipper) drain(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.mindLetters(ctx, s.sub.Generation); err != nil {
+		return err
+	}
 	if len(s.catalog.pending) > 0 || s.position == nil {
 		if err := s.copyPending(ctx); err != nil {
+			return err
+		}
+		s.letters.generation = 0 // retries have waited for it
+		if err := s.mindLetters(ctx, s.sub.Generation); err != nil {
 			return err
 		}
 	}
@@ -175,6 +186,9 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 		if err = s.reload(ctx); err != nil {
 			return true, err
 		}
+		if err = s.mindLetters(ctx, s.sub.Generation); err != nil {
+			return true, err
+		}
 		if len(s.catalog.pending) > 0 {
 			return true, s.copyPending(ctx)
 		}
@@ -190,6 +204,7 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 func (s *Shipper) ship(ctx context.Context, interval *queue.Interval) error {
 	cutter := s.newCutter(ctx, interval)
 	defer cutter.close()
+	open := false // a transaction on the target
 	for {
 		if s.told() && !cutter.inUnit() {
 			if err := s.settle(ctx); err != nil {
@@ -214,9 +229,15 @@ func (s *Shipper) ship(ctx context.Context, interval *queue.Interval) error {
 			}
 			continue
 		}
+		if !open {
+			if err = s.glanceAtLetters(ctx); err != nil {
+				return err
+			}
+		}
 		if err = s.send(ctx, p); err != nil {
 			return err
 		}
+		open = !p.ends
 	}
 }
 
@@ -253,7 +274,7 @@ func (s *Shipper) settle(ctx context.Context) error {
 		return &failure{piece: p, completed: -1, err: err}
 	}
 	if outcome.Err != nil {
-		return &failure{piece: p, completed: outcome.Completed, err: outcome.Err}
+		return &failure{piece: p, completed: outcome.Completed, err: outcome.Err, verbatim: outcome.Verbatim}
 	}
 	took := s.now().Sub(p.sent)
 	limit, _ := s.sub.Options.batchLimits()
@@ -265,6 +286,9 @@ func (s *Shipper) settle(ctx context.Context) error {
 	if p.ends {
 		s.position = &p.position
 		s.finishUnit(p)
+		if err := s.finishLetters(ctx, p.unit); err != nil {
+			return err
+		}
 		if err := s.writeNote(ctx, false); err != nil {
 			return err
 		}

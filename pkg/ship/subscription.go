@@ -31,6 +31,7 @@ type Subscription struct {
 // Options is courier.subscription.options as far as shipping goes by it.
 type Options struct {
 	OnConflict string      `json:"on_conflict"`
+	OnError    string      `json:"on_error"`
 	BatchRows  json.Number `json:"batch_rows"`
 	BatchBytes json.Number `json:"batch_bytes"`
 }
@@ -53,6 +54,9 @@ func (o Options) Policy() render.Policy {
 	}
 	return render.ApplyRemote
 }
+
+// setsAside says that transactions the node refuses become dead letters.
+func (o Options) setsAside() bool { return o.OnError == "dead_letter" }
 
 // Sizes of a batch where the options say nothing.
 const (

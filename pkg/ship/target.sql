@@ -47,6 +47,44 @@ COMMENT ON COLUMN courier_target.event.channel IS 'First argument of enqueue().'
 COMMENT ON COLUMN courier_target.event.payload IS 'Second argument of enqueue().';
 COMMENT ON COLUMN courier_target.event.received_at IS 'When it was applied here.';
 
+CREATE TABLE IF NOT EXISTS courier_target.letter (
+    subscription pg_catalog.uuid NOT NULL,
+    k            pg_catalog.pg_lsn NOT NULL,
+    xid          pg_catalog.xid8 NOT NULL,
+    passed_at    pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    applied      pg_catalog.int8,
+    left_out     pg_catalog.int8,
+    applied_at   pg_catalog.timestamptz,
+    discarded    pg_catalog.bool NOT NULL DEFAULT false,
+    CONSTRAINT letter_pkey PRIMARY KEY (subscription, k, xid)
+);
+COMMENT ON TABLE courier_target.letter IS 'Transactions that were passed without being applied: the source has them as dead letters.';
+COMMENT ON COLUMN courier_target.letter.subscription IS 'The subscription, as in progress.';
+COMMENT ON COLUMN courier_target.letter.k IS 'Place of the transaction in the order of shipping.';
+COMMENT ON COLUMN courier_target.letter.xid IS 'The transaction, of the source.';
+COMMENT ON COLUMN courier_target.letter.passed_at IS 'When it was passed.';
+COMMENT ON COLUMN courier_target.letter.applied IS 'Its changes applied by a retry; null until there was one.';
+COMMENT ON COLUMN courier_target.letter.left_out IS 'Its changes that the retry left out.';
+COMMENT ON COLUMN courier_target.letter.applied_at IS 'When that was.';
+COMMENT ON COLUMN courier_target.letter.discarded IS 'Whether the source has given it up; one that is neither applied nor discarded the source must have.';
+
+CREATE TABLE IF NOT EXISTS courier_target.overtaken (
+    subscription pg_catalog.uuid NOT NULL,
+    k            pg_catalog.pg_lsn NOT NULL,
+    xid          pg_catalog.xid8 NOT NULL,
+    key_id       pg_catalog.uuid NOT NULL,
+    by_k         pg_catalog.pg_lsn NOT NULL,
+    by_xid       pg_catalog.xid8 NOT NULL,
+    CONSTRAINT overtaken_pkey PRIMARY KEY (subscription, k, xid, key_id)
+);
+COMMENT ON TABLE courier_target.overtaken IS 'Rows of dead letters that later transactions have changed.';
+COMMENT ON COLUMN courier_target.overtaken.subscription IS 'The subscription, as in progress.';
+COMMENT ON COLUMN courier_target.overtaken.k IS 'Place of the dead letter''s transaction.';
+COMMENT ON COLUMN courier_target.overtaken.xid IS 'The dead letter''s transaction.';
+COMMENT ON COLUMN courier_target.overtaken.key_id IS 'The row, as in courier.dead_letter_key of the source.';
+COMMENT ON COLUMN courier_target.overtaken.by_k IS 'Place of the transaction that changed it.';
+COMMENT ON COLUMN courier_target.overtaken.by_xid IS 'The transaction that changed it first.';
+
 CREATE OR REPLACE FUNCTION courier_target.advance(
     subscription pg_catalog.uuid, old_position pg_catalog.text,
     new_position pg_catalog.text, durable pg_catalog.bool)
@@ -70,6 +108,27 @@ END
 $courier$;
 COMMENT ON FUNCTION courier_target.advance(pg_catalog.uuid, pg_catalog.text, pg_catalog.text, pg_catalog.bool) IS
     'Moves a subscription from one position to another; an error if it is not at the first.';
+
+CREATE OR REPLACE FUNCTION courier_target.retry(
+    subscription pg_catalog.uuid, k pg_catalog.pg_lsn, xid pg_catalog.xid8,
+    applied pg_catalog.int8, left_out pg_catalog.int8)
+RETURNS pg_catalog.void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $courier$
+BEGIN
+    INSERT INTO courier_target.letter AS l (subscription, k, xid, applied, left_out, applied_at)
+    VALUES (retry.subscription, retry.k, retry.xid, retry.applied, retry.left_out, clock_timestamp())
+    ON CONFLICT ON CONSTRAINT letter_pkey DO UPDATE
+    SET applied = excluded.applied, left_out = excluded.left_out, applied_at = excluded.applied_at
+    WHERE l.applied IS NULL;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the dead letter has been applied before'
+            USING ERRCODE = 'PC001';
+    END IF;
+END
+$courier$;
+COMMENT ON FUNCTION courier_target.retry(pg_catalog.uuid, pg_catalog.pg_lsn, pg_catalog.xid8, pg_catalog.int8, pg_catalog.int8) IS
+    'Notes that a dead letter is applied by this transaction; an error if it was before.';
 
 CREATE OR REPLACE FUNCTION courier_target.check_updated(
     updated pg_catalog.int8, expected pg_catalog.int8, relation pg_catalog.text)

@@ -21,10 +21,10 @@ select dblink_connect('a', :'here'), dblink_connect('b', :'here');
 select dblink_send_query('a', 'select 1::text'), dblink_send_query('b', 'select pg_sleep(60)::text');
 select i, t is not null as ready
 from unnest(courier.remote_ready('public', '{a,b}', 500)) with ordinality u (t, i) order by i;
-select counts from courier.remote_wait('a');
+select counts from courier.remote_wait('a', 60000);
 select dblink_cancel_query('b');
 select t is not null as ready from unnest(courier.remote_ready('public', '{b}', 60000)) t;
-select sqlstate from courier.remote_wait('b');
+select sqlstate from courier.remote_wait('b', 60000);
 select courier.remote_ready('public', '{}', 1000);
 select courier.remote_ready('public', '{nosuch}', 1000);
 -- waiting can be cancelled

@@ -27,6 +27,7 @@ begin
 exception when others then
     get stacked diagnostics code = returned_sqlstate, message = message_text, hint = pg_exception_hint, detail = pg_exception_detail;
     message := regexp_replace(message, 'transaction \d+', 'transaction N');
+    hint := regexp_replace(hint, '''\d+''\)', '''N'')');
     return next;
 end
 $$;

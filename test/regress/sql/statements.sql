@@ -378,6 +378,7 @@ begin
 exception when others then
     get stacked diagnostics code = returned_sqlstate, message = message_text, hint = pg_exception_hint;
     message := regexp_replace(message, 'transaction \d+', 'transaction N');
+    hint := regexp_replace(hint, '''\d+''\)', '''N'')');
     return next;
 end
 $$;
