@@ -117,7 +117,7 @@ func throughProxy(p *faultnet.Proxy, database string) string {
 // makes tables and subscriptions.
 func startLine(t *testing.T, beats string, connect func(*line)) *line {
 	t.Helper()
-	l := &line{replica: startBare(t), beats: beats, next: 1}
+	l := &line{replica: startBare(t), beats: beats}
 	l.target.Database(t, bystanderDatabase)
 	connect(l)
 	l.onBoth(faultTables)
@@ -166,6 +166,7 @@ func (l *line) run(name string, fault func(*line, *history)) {
 		under := &line{replica: pair, proxy: l.proxy}
 		t.Cleanup(pair.dismissShippers)
 		courier := pair.startSidecarFor(l.databases)
+		l.next += 1_000_000 // numbers of its own, also after a run that failed
 		pair.onSource("SELECT work($1)", l.next)
 		pair.wait() // the fault is to meet connections in use
 		h := pair.startHistory(subscription)
@@ -176,8 +177,6 @@ func (l *line) run(name string, fault func(*line, *history)) {
 		beats := pair.startPace(l.beats, 20*time.Millisecond, beatInsert, first)
 		fault(under, h)
 		done, last := work.stop(), beats.stop()
-		l.next = max(done, last) + 1
-
 		lag := pair.beatLag(bystanderDatabase, first, last)
 		t.Logf("%d transactions, %d beats; the bystander's p99 is %s", done-first+1, last-first+1, lag)
 		pair.wait()

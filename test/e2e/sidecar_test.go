@@ -57,7 +57,7 @@ func (r *replica) startSidecarFor(databases []string, args ...string) *sidecar {
 		command = append(command, "--database", dsn)
 	}
 	s.cmd = exec.Command(courierProgram(r.t), append(command, args...)...)
-	s.cmd.Env = withoutPG()
+	s.cmd.Env = append(withoutPG(), "COURIER_LISTEN=none") // the default port has one owner a machine
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 
