@@ -77,7 +77,7 @@ func TestBenchKilledShippers(t *testing.T) {
 // counts it. An error says that there was none to ask.
 func terminateShipper(ctx context.Context, cluster *pgtest.Cluster) int {
 	value, err := onlyValue(ctx, cluster, `SELECT coalesce((SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity
-		WHERE application_name = 'pg_courier' AND datname = current_database() AND pid <> pg_backend_pid()
+		WHERE application_name LIKE 'pg_courier%' AND datname = current_database() AND pid <> pg_backend_pid()
 		ORDER BY random() LIMIT 1), 'none')`)
 	if err != nil || value != "true" {
 		return 0
