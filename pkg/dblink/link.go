@@ -64,7 +64,6 @@ var settings = [][2]string{
 	{"lc_monetary", "C"},
 	{"xmloption", "content"},
 	{"default_transaction_isolation", "read committed"},
-	{"default_transaction_read_only", "off"},
 	{"row_security", "off"}, // an error instead of rows silently left alone
 	{"synchronous_commit", "off"},
 	{"statement_timeout", "600s"},
@@ -89,6 +88,7 @@ var settings = [][2]string{
 	{"session_replication_role", "replica"},
 	{"client_min_messages", "error"},     // a notice would end up in the source server's log
 	{"log_min_error_statement", "panic"}, // a batch holds rows, which have no place in a log
+	{"log_min_messages", "fatal"},        // and so do the messages of errors
 	{"log_error_verbosity", "terse"},
 }
 

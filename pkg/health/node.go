@@ -64,7 +64,7 @@ type node struct {
 func newNode(name string, d definition, now time.Time) *node {
 	return &node{
 		definition: d,
-		status:     Status{Node: name, State: Unknown, Since: now, NextProbe: now, ConnectionsLeft: -1},
+		status:     Status{Node: name, State: Unknown, Since: now, NextProbe: now, ConnectionsLeft: -1, Definition: d.server + " " + d.fingerprint},
 		changed:    make(chan struct{}),
 		due:        now,
 	}

@@ -171,11 +171,14 @@ func (p *Prober) adopt(defined map[string]definition) (dropped bool) {
 }
 
 // redefine replaces a node by one that is reached in another way. What was seen
-// stays until the new way has been tried.
+// stays until the new way has been tried; who waits for a change is told.
 func (p *Prober) redefine(n *node, d definition, now time.Time) {
 	p.forget(n)
 	successor := newNode(n.status.Node, d, now)
-	successor.status, successor.changed, successor.diskFull = n.status, n.changed, n.diskFull
+	definition := successor.status.Definition
+	successor.status, successor.diskFull = n.status, n.diskFull
+	successor.status.Definition = definition
+	close(n.changed)
 	p.nodes[n.status.Node] = successor
 	signal(p.sick.wake)
 }

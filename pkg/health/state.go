@@ -21,6 +21,10 @@ type Status struct {
 	Reason   string    // for a person: why it is not up, and what to do; may name hosts
 	SQLState string    // of the reason, "" if it has none
 
+	// Definition says how the node is reached; it means nothing but changes with
+	// the options of its server and user mapping.
+	Definition string
+
 	// As last measured. ServerVersion is empty before the first answer.
 	Latency         time.Duration // median of the last five round trips
 	ServerVersion   string

@@ -276,3 +276,21 @@ func TestIdentityAlwaysIsNotUpdated(t *testing.T) {
 	require.NoError(t, s.Change(&c, 0, 0, targets, &Options{Policy: KeepLocal}))
 	require.Equal(t, want, s.String())
 }
+
+// What an update left as it was belongs to the node, row by row as in a batch;
+// an update that changed nothing still has to find its row.
+func TestRowByRowLeavesTheSameAlone(t *testing.T) {
+	t.Parallel()
+	targets := allTargets(t)
+	some, none := upd(accounts, "1", "x", "{a}"), upd(accounts, "1", "x", "{a}")
+	some.New[2].Same = true
+	none.New[1].Same, none.New[2].Same = true, true
+	for want, c := range map[string]change.Change{
+		`SET "na""me" = 'x' WHERE`:                 some,
+		`SET "na""me" = 'x', "tags" = '{a}' WHERE`: none,
+	} {
+		var s Script
+		require.NoError(t, s.Change(&c, 0, 0, targets, &Options{Policy: Error}))
+		require.Contains(t, s.String(), want)
+	}
+}

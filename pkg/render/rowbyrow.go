@@ -80,15 +80,12 @@ func (s *Script) updateRow(t *Target, c *change.Change, info Statement, policy P
 	if before == nil {
 		before = c.New
 	}
-	set := s.columns[:0]
-	for i := range t.columns {
-		column := &t.columns[i]
-		if column.always || c.New[column.source].Kind == change.Unchanged || column.key && c.Old == nil {
-			continue
-		}
-		set = append(set, i)
+	// What the update left as it was is the node's own, as in a batch. An update
+	// that changed nothing still has to find its row.
+	set := s.settable(t, c, false)
+	if len(set) == 0 {
+		set = s.settable(t, c, true)
 	}
-	s.columns = set
 	if len(set) == 0 {
 		return
 	}
@@ -109,6 +106,21 @@ func (s *Script) updateRow(t *Target, c *change.Change, info Statement, policy P
 	case check:
 		s.check(t, 1)
 	}
+}
+
+// settable lists the columns that an update may set; same says whether those it
+// left as they were are among them.
+func (s *Script) settable(t *Target, c *change.Change, same bool) []int {
+	s.columns = s.columns[:0]
+	for i := range t.columns {
+		column := &t.columns[i]
+		value := &c.New[column.source]
+		if column.always || value.Kind == change.Unchanged || column.key && c.Old == nil || value.Same && !same {
+			continue
+		}
+		s.columns = append(s.columns, i)
+	}
+	return s.columns
 }
 
 // where appends the condition that finds one row.

@@ -21,6 +21,16 @@ var targetObjects string
 // creating what is missing. Without progress the position stays nil: the tables
 // are to be copied, and the copy makes the progress row.
 func (s *Shipper) attach(ctx context.Context) error {
+	err := s.tryAttach(ctx)
+	var stop *StopError
+	if s.sub == nil || dblink.Classify(err) != dblink.Schema || errors.As(err, &stop) || errors.As(err, new(*GoneError)) {
+		return err
+	}
+	return &StopError{Subscription: s.name, Node: s.sub.Node, Err: err,
+		Advice: "Let the role that pg_courier connects as own schema courier_target and its tables there, and read the tables' definitions."}
+}
+
+func (s *Shipper) tryAttach(ctx context.Context) error {
 	sub, err := Load(ctx, s.session, s.name)
 	if err != nil {
 		return err

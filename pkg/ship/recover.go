@@ -117,6 +117,11 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 		if s.schema++; s.schema > 1 && !s.narrow(f) {
 			return s.stopAtStatement(f)
 		}
+	case dblink.Fatal:
+		if errors.Is(f.err, context.Canceled) {
+			return err
+		}
+		return s.stopAtStatement(f)
 	default:
 		return err
 	}

@@ -75,6 +75,8 @@ func (l *loop) run(ctx, abandon context.Context) {
 		switch {
 		case ctx.Err() != nil || errors.Is(err, ship.ErrStopping):
 			return
+		case errors.Is(err, errRedefined):
+			l.log.Info("node is reached in another way now, connecting again", "node", l.nodeName())
 		case err != nil:
 			l.fail(ctx, err)
 		case rest != nil:
@@ -87,6 +89,12 @@ func (l *loop) run(ctx, abandon context.Context) {
 	}
 }
 
+// probeGrace is how long a probe may take.
+const probeGrace = 15 * time.Second
+
+// errRedefined says that the node is to be reached in another way than it was.
+var errRedefined = errors.New("the node's definition has changed")
+
 // awaitNode waits until the node is not known to be down: one attempt an
 // interval, made by whoever probes it, is enough for all its subscriptions.
 func (l *loop) awaitNode(ctx context.Context) bool {
@@ -94,7 +102,8 @@ func (l *loop) awaitNode(ctx context.Context) bool {
 		node := l.nodeName()
 		turned := l.database.turned.wait()
 		status, changed := l.database.nodes.Status(node)
-		if status.State != health.Down {
+		// A probe that is long due says that probing itself is in trouble.
+		if status.State != health.Down || time.Since(status.NextProbe) > probeGrace {
 			return true
 		}
 		pause := max(time.Until(status.NextProbe), shortestRetry)
@@ -191,8 +200,16 @@ func (l *loop) ship(ctx, abandon context.Context, shipper *ship.Shipper) (rest <
 	began := time.Now()
 	busy := began // when something was last shipped
 	pause := shortestPause
+	node, _ := l.database.nodes.Status(l.nodeName())
 	for ctx.Err() == nil {
 		news := l.database.fresh.wait()
+		now, changed := l.database.nodes.Status(l.nodeName())
+		if node.Definition == "" {
+			node = now // not read yet when the session began
+		}
+		if now.Definition != node.Definition {
+			return nil, errRedefined
+		}
 		changes, err := shipper.Drain(abandon)
 		if err != nil {
 			return nil, err
@@ -217,6 +234,7 @@ func (l *loop) ship(ctx, abandon context.Context, shipper *ship.Shipper) (rest <
 				pause = shortestPause
 				busy = time.Now()
 			case <-l.database.turned.wait():
+			case <-changed:
 			case <-timer.C:
 			case <-ctx.Done():
 			}

@@ -2,7 +2,7 @@ package e2e
 
 import (
 	"context"
-	"strings"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -85,36 +85,21 @@ func terminateShipper(ctx context.Context, cluster *pgtest.Cluster) int {
 	return 1
 }
 
-// FAULTS: two sidecars: one ships, the other waits, and goes on when the first
-// is killed.
-func TestBenchTwoSidecars(t *testing.T) {
-	r := startBench(t)
-	sidecars := []*sidecar{r.startSidecar(), r.startSidecar()}
-	poller := r.startPoller(false)
-	work := r.startLoad(loadTime(t), false, clients...)
+// restarts is how often a server is restarted under load, at least.
+const restarts = 10
 
-	active, waiting := sidecars[0], sidecars[1]
-	eventually(t, "a sidecar to stand by", func() bool {
-		for i, s := range sidecars {
-			if strings.Contains(s.log.String(), "subscription is standby") {
-				active, waiting = sidecars[1-i], s
-				return true
-			}
-		}
-		return false
-	})
-	wait(t.Context(), loadTime(t)/2)
-	require.NotContains(t, active.log.String(), "subscription is standby", "both stand by")
-	require.NotContains(t, waiting.log.String(), "subscription is streaming", "both ship")
-	require.False(t, work.ended(), "nothing was left to ship for the second one")
-	active.kill9()
-
-	work.wait()
-	r.wait()
-	poller.finish()
-	require.Contains(t, waiting.log.String(), "subscription is streaming")
-	r.requireBenchEqual()
-	waiting.stop()
+// restartUnderLoad stops a server at once and starts it, again and again, while
+// pgbench runs on the source with the arguments.
+func (r *replica) restartUnderLoad(server *pgtest.Cluster, random *rand.Rand, args ...string) {
+	r.t.Helper()
+	begun := time.Now()
+	work := r.startLoad(loadTime(r.t)+time.Minute, server == r.source, args...)
+	for n := 0; n < restarts || time.Since(begun) < loadTime(r.t); n++ {
+		wait(r.t.Context(), between(random, 200*time.Millisecond, time.Second))
+		require.False(r.t, work.ended(), "the load was over after %d restarts", n)
+		require.NoError(r.t, server.Restart(r.t.Context(), pgtest.Immediate))
+	}
+	work.abort()
 }
 
 // FAULTS: target killed before, during, after COMMIT.
@@ -124,15 +109,7 @@ func TestBenchTargetCrash(t *testing.T) {
 	courier := r.startSidecar()
 	r.wait()
 	poller := r.startPoller(true)
-	work := r.startLoad(loadTime(t), false, clients...)
-	restarts := 0
-	for wait(t.Context(), between(random, 500*time.Millisecond, 2500*time.Millisecond)) && !work.ended() {
-		require.NoError(t, r.target.Restart(t.Context(), pgtest.Immediate))
-		restarts++
-	}
-	work.wait()
-	t.Logf("%d restarts", restarts)
-	require.Positive(t, restarts)
+	r.restartUnderLoad(r.target, random, clients...)
 	r.wait()
 	poller.finish()
 	r.requireBenchEqual()
@@ -148,15 +125,7 @@ func TestBenchSourceCrash(t *testing.T) {
 	courier := r.startSidecar()
 	r.wait()
 	poller := r.startPoller(false)
-	work := r.startLoad(loadTime(t), true, append(clients, "-f", "testdata/tpcb_mixed.sql", "-b", "tpcb-like")...)
-	restarts := 0
-	for wait(t.Context(), between(random, 500*time.Millisecond, 2500*time.Millisecond)) && !work.ended() {
-		require.NoError(t, r.source.Restart(t.Context(), pgtest.Immediate))
-		restarts++
-	}
-	work.wait()
-	t.Logf("%d restarts, %d runs of pgbench", restarts, work.runs.Load())
-	require.Positive(t, restarts)
+	r.restartUnderLoad(r.source, random, append(clients, "-f", "testdata/tpcb_mixed.sql", "-b", "tpcb-like")...)
 	r.wait()
 	poller.finish()
 	r.requireBenchEqual()

@@ -8,6 +8,11 @@
 //	COURIER_BIN           the sidecar; otherwise bin/courier of this tree
 //	COURIER_TEST_SECONDS  how long each test under load runs
 //	COURIER_SEED          seed of the random tests; each prints the one it used
+//	COURIER_TEST_SUBSCRIPTIONS
+//	                      how many subscriptions TestManySubscriptions has; 200
+//	                      are promised, 40 are the default
+//
+// With more than 8 seconds a blackhole lasts 30 s at least.
 //
 // The tests run one after the other: each of them loads the machine.
 package e2e

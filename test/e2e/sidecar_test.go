@@ -45,10 +45,19 @@ func courierProgram(t *testing.T) string {
 // has failed.
 func (r *replica) startSidecar(args ...string) *sidecar {
 	r.t.Helper()
+	return r.startSidecarFor([]string{r.source.DSN(appDatabase)}, args...)
+}
+
+// startSidecarFor is startSidecar for databases given by their DSNs.
+func (r *replica) startSidecarFor(databases []string, args ...string) *sidecar {
+	r.t.Helper()
 	s := &sidecar{t: r.t, done: make(chan struct{})}
-	args = append([]string{"run", "--database", r.source.DSN(appDatabase)}, args...)
-	s.cmd = exec.Command(courierProgram(r.t), args...)
-	s.cmd.Env = withoutPG()
+	command := []string{"run"}
+	for _, dsn := range databases {
+		command = append(command, "--database", dsn)
+	}
+	s.cmd = exec.Command(courierProgram(r.t), append(command, args...)...)
+	s.cmd.Env = append(withoutPG(), "COURIER_LISTEN=none") // the default port has one owner a machine
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 
