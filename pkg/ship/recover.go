@@ -141,7 +141,7 @@ func (s *Shipper) sessionClosed() bool {
 
 // narrow makes the next unit smaller or slower, to find the transaction at
 // fault: a set-based one is shipped again row by row, a row-by-row one up to the
-// transaction at fault. False says that it is found: the unit's only one.
+// transaction at fault. False says that it is found: the unit's first one.
 func (s *Shipper) narrow(f *failure) bool {
 	p, unit := f.piece, f.piece.unit
 	if p.pass != nil {
@@ -161,7 +161,7 @@ func (s *Shipper) narrow(f *failure) bool {
 		// perhaps a deferred constraint, raised by the commit: any may be at fault
 		s.limit = len(unit.places) / 2
 	case statement.Tx == 0:
-		s.limit = 1
+		return false // nothing of those behind it has run
 	default:
 		s.limit = statement.Tx
 	}
