@@ -182,10 +182,15 @@ func TestBadNetwork(t *testing.T) {
 		_, err := locker.Exec(t.Context(), "BEGIN; LOCK TABLE t")
 		require.NoError(t, err)
 		require.NoError(t, l.Send(t.Context(), []byte("INSERT INTO public.t VALUES (77, 'x')")))
-		time.AfterFunc(3*short.silence, func() { _, _ = locker.Exec(context.Background(), "ROLLBACK") })
+		released := make(chan error, 1)
+		time.AfterFunc(3*short.silence, func() {
+			_, err := locker.Exec(context.Background(), "ROLLBACK")
+			released <- err
+		})
 		outcome, err := l.Wait(t.Context())
 		require.NoError(t, err)
 		require.Nil(t, outcome.Err)
+		require.NoError(t, <-released)
 		require.Contains(t, log.String(), fmt.Sprintf("blocked_by=%d", locker.PgConn().PID()))
 		require.Contains(t, log.String(), "RowExclusiveLock relation t")
 	})

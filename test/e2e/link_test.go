@@ -39,8 +39,8 @@ func startSwitchboard(t *testing.T, target string) *switchboard {
 				continue
 			}
 			number := b.count.Add(1)
-			stop := context.AfterFunc(ctx, func() { _, _ = client.Close(), server.Close() })
-			b.pumps.Go(func() { defer stop(); b.pump(number, server, client) })
+			context.AfterFunc(ctx, func() { _, _ = client.Close(), server.Close() })
+			b.pumps.Go(func() { b.pump(number, server, client) })
 			b.pumps.Go(func() { b.pump(number, client, server) })
 		}
 	})
