@@ -45,7 +45,7 @@ var settings = []Setting{
 	},
 	{
 		Name: "max_connections", Default: "0", integer: true,
-		Usage: "open at most `N` connections to one source database; 0 for two a subscription, within a third of the server's max_connections",
+		Usage: "open at most `N` connections to one source database; 0 for two a subscription, within two thirds of the server's max_connections",
 		set:   func(c *Config, text string) error { return parseInto(&c.MaxConnections, text, parseConnections) },
 		get:   func(c *Config) any { return c.MaxConnections },
 	},

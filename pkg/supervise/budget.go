@@ -7,19 +7,45 @@ import (
 )
 
 // budget counts the sessions of one database. Who waits for one gets it in
-// turn.
+// turn. A second session, to read ahead, is a luxury: it is only given while each
+// subscription could still have its first, since sessions that change hands all
+// the time cost more than reading ahead gains.
 type budget struct {
 	mu      sync.Mutex
 	limit   int
-	used    int
+	loops   int // subscriptions
+	used    int // luxuries included
+	extra   int // luxuries
 	waiting []chan struct{}
 }
 
-// setLimit changes the most sessions at once; those in use stay.
-func (b *budget) setLimit(limit int) {
+// setLimit changes the most sessions at once, and the number of subscriptions;
+// sessions in use stay.
+func (b *budget) setLimit(limit, loops int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.limit = limit
+	b.limit, b.loops = limit, loops
+	b.serve()
+}
+
+// tryExtra takes a second session if it is free and nobody's first.
+func (b *budget) tryExtra() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.used >= b.limit || len(b.waiting) > 0 || b.extra >= b.limit-b.loops {
+		return false
+	}
+	b.used++
+	b.extra++
+	return true
+}
+
+// releaseExtra gives a second session back.
+func (b *budget) releaseExtra() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used--
+	b.extra--
 	b.serve()
 }
 
@@ -57,11 +83,11 @@ func (b *budget) acquire(ctx context.Context) bool {
 	return false
 }
 
-// release gives sessions back.
-func (b *budget) release(n int) {
+// release gives a session back.
+func (b *budget) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.used -= n
+	b.used--
 	b.serve()
 }
 

@@ -10,7 +10,7 @@ import (
 func TestBudgetServesInTurn(t *testing.T) {
 	t.Parallel()
 	var b budget
-	b.setLimit(1)
+	b.setLimit(1, 1)
 	require.True(t, b.try())
 	require.False(t, b.try(), "the limit is one")
 	require.False(t, b.pressed())
@@ -31,11 +31,11 @@ func TestBudgetServesInTurn(t *testing.T) {
 	}
 	require.True(t, b.pressed())
 	for i := range 2 {
-		b.release(1)
+		b.release()
 		require.False(t, b.try(), "who waits comes first")
 		require.Equal(t, i, <-served)
 	}
-	b.release(1)
+	b.release()
 	require.True(t, b.try())
 }
 
@@ -45,14 +45,29 @@ func TestBudgetOfTheImpatient(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	for range 100 { // the limit is raised while it gives up
-		b.setLimit(0)
+		b.setLimit(0, 1)
 		done := make(chan bool)
 		go func() { done <- b.acquire(ctx) }()
-		b.setLimit(1)
+		b.setLimit(1, 1)
 		if <-done {
-			b.release(1)
+			b.release()
 		}
 		require.Zero(t, b.used)
 		require.Empty(t, b.waiting)
 	}
+}
+
+func TestBudgetOfSecondSessions(t *testing.T) {
+	t.Parallel()
+	var b budget
+	b.setLimit(5, 3)
+	require.True(t, b.tryExtra())
+	require.True(t, b.tryExtra())
+	require.False(t, b.tryExtra(), "three are for the three subscriptions")
+	for range 3 {
+		require.True(t, b.try())
+	}
+	require.False(t, b.try())
+	b.releaseExtra()
+	require.True(t, b.tryExtra())
 }

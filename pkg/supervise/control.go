@@ -150,7 +150,7 @@ func (c *controller) adjust(ctx, abandon context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.budget.setLimit(c.connections(most, n))
+	c.budget.setLimit(c.connections(most, n), n)
 	c.asked = time.Time{} // leases of new ones at once
 	return nil
 }
@@ -162,7 +162,7 @@ func (d *database) connections(maxConnections string, subscriptions int) int {
 	}
 	limit := 2 * subscriptions
 	if most, err := strconv.Atoi(maxConnections); err == nil {
-		limit = min(limit, most/3)
+		limit = min(limit, most*2/3)
 	}
 	return max(limit, 2)
 }

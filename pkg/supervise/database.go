@@ -87,8 +87,7 @@ func (e *unfitError) Hint() string { return e.hint }
 // worked for.
 func (d *database) prepare(ctx context.Context, s *session.PGX) error {
 	rows, err := s.Query(ctx, `SELECT pg_catalog.set_config('application_name', 'pg_courier control', false),
-		(SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'pg_courier'),
-		pg_catalog.current_setting('max_connections')`)
+		(SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'pg_courier')`)
 	if err != nil {
 		return fmt.Errorf("look at the database: %w", err)
 	}
@@ -107,7 +106,6 @@ func (d *database) prepare(ctx context.Context, s *session.PGX) error {
 	if _, err = s.Query(ctx, "SELECT courier.require_administrator()"); err != nil {
 		return err
 	}
-	d.budget.setLimit(d.connections(string(rows[0][2]), 0))
 	return nil
 }
 

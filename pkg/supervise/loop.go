@@ -150,11 +150,12 @@ func (l *loop) session(ctx, abandon context.Context) (rest <-chan struct{}, err 
 			return nil, ctx.Err()
 		}
 	}
+	defer budget.release()
 	held := 1
-	if budget.try() {
+	if budget.tryExtra() {
 		held = 2
+		defer budget.releaseExtra()
 	}
-	defer func() { budget.release(held) }()
 
 	sessions := make([]*session.PGX, held)
 	errs := make([]error, held)

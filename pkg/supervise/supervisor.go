@@ -26,8 +26,8 @@ type Config struct {
 	// version is not worked with. Empty: any.
 	Version string
 	// Connections is the most sessions that ship from one database; zero means
-	// two for each subscription, but no more than a third of what its server
-	// allows.
+	// two for each subscription, but no more than two thirds of what its
+	// server allows.
 	Connections   int
 	DrainTimeout  time.Duration // zero: 4 s
 	ProbeInterval time.Duration // of nodes; zero: 5 s
