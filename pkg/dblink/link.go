@@ -72,6 +72,9 @@ var settings = [][2]string{
 	// network, from the source's server to it and to the node. Claim does not
 	// wait for it.
 	{"idle_in_transaction_session_timeout", "120s"},
+	// Sessions of links that were given up don't pile up; a link in use asks for
+	// the progress every few seconds.
+	{"idle_session_timeout", "300s"},
 	// The target notices a source that has vanished.
 	{"client_connection_check_interval", "1s"},
 	{"tcp_keepalives_idle", "5"},
