@@ -44,6 +44,11 @@ func (s *Shipper) tryAttach(ctx context.Context) error {
 		return s.explainConnect(err)
 	}
 	link.Log = s.log
+	defer func() {
+		if s.link == nil { // the error is the one to be reported
+			_ = link.Close(ctx)
+		}
+	}()
 	if err = s.bootstrap(ctx, link); err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ type ending struct {
 
 var endings = []ending{
 	{name: "cancel", timeout: "0", end: "SELECT pg_cancel_backend($1)", state: "57014", lives: true},
-	{name: "statement_timeout", timeout: "250ms", state: "57014", lives: true},
+	{name: "statement_timeout", timeout: "1s", state: "57014", lives: true},
 	{name: "terminate", timeout: "0", end: "SELECT pg_terminate_backend($1)", state: "57P01"},
 }
 
