@@ -1,26 +1,41 @@
 -- Leases: who ships a subscription.
+--
+-- Advisory locks whose class is the oid of a table: a lease is an exclusive one of
+-- courier.subscription, the wish for one a shared one of courier.node; the number
+-- in the class is the subscription's.
 
--- Takes the lease of a subscription for the calling session, as an advisory lock
--- that ends with it. A holder of which nothing has been heard for so long that
--- it must be cut off, or stopped, is terminated: a daemon that lives lets its
--- session speak several times a second. The lease comes free a moment later.
-create function courier.take_lease(subscription_id int, stale interval) returns boolean
-language plpgsql
+-- Terminates sessions that hold such a lock and of which nothing has been heard
+-- for so long that they must be cut off, or stopped: a daemon that lives lets its
+-- session speak several times a second. What they hold comes free a moment later.
+create function courier.end_silent_sessions(class regclass, subscription_id int, stale interval) returns void
+language sql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    class constant oid := 'courier.subscription'::regclass;
-begin
-    if pg_try_advisory_lock(class::int8::bit(32)::int, subscription_id) then
-        return true;
-    end if;
-    perform pg_terminate_backend(a.pid)
+    select pg_terminate_backend(a.pid)
     from pg_locks l join pg_stat_activity a on a.pid = l.pid
     where l.locktype = 'advisory' and l.objsubid = 2 and l.granted
       and l.database = (select d.oid from pg_database d where d.datname = current_database())
       and l.classid = class and l.objid = subscription_id::oid
       and a.application_name = 'pg_courier control'
-      and a.state = 'idle' and a.state_change < clock_timestamp() - stale;
+      and a.state = 'idle' and a.state_change < clock_timestamp() - stale
+$$;
+revoke execute on function courier.end_silent_sessions(regclass, int, interval) from public;
+comment on function courier.end_silent_sessions(regclass, int, interval) is
+    'terminates control sessions that hold a lease or a wish and were silent for longer than stale';
+
+-- Takes the lease of a subscription for the calling session, as an advisory lock
+-- that ends with it.
+create function courier.take_lease(subscription_id int, stale interval) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    class constant regclass := 'courier.subscription';
+begin
+    if pg_try_advisory_lock(class::oid::int8::bit(32)::int, subscription_id) then
+        return true;
+    end if;
+    perform courier.end_silent_sessions(class, subscription_id, stale);
     return false;
 end
 $$;
@@ -36,3 +51,25 @@ as $$
 $$;
 revoke execute on function courier.give_lease(int) from public;
 comment on function courier.give_lease(int) is 'gives back a lease of this session';
+
+-- A sidecar that finds a lease taken says that it wishes for it: a worker that has
+-- it gives it up behind the batch under way, and none starts while the wish lasts,
+-- which is until it is withdrawn or the session ends.
+create function courier.wish_lease(subscription_id int) returns boolean
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    select pg_try_advisory_lock_shared('courier.node'::regclass::oid::int8::bit(32)::int, subscription_id)
+$$;
+revoke execute on function courier.wish_lease(int) from public;
+comment on function courier.wish_lease(int) is
+    'announces the wish of this session for a lease that a worker may have; false if it is to be tried again';
+
+create function courier.withdraw_wish(subscription_id int) returns boolean
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    select pg_advisory_unlock_shared('courier.node'::regclass::oid::int8::bit(32)::int, subscription_id)
+$$;
+revoke execute on function courier.withdraw_wish(int) from public;
+comment on function courier.withdraw_wish(int) is 'takes back a wish of this session for a lease';

@@ -27,6 +27,26 @@
 #define courier_reserve_prefix(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
+/* Shared memory is asked for in a hook since 15, in _PG_init() before. */
+#if PG_VERSION_NUM >= 150000
+#define courier_on_shmem_request(next, function) \
+	((next) = shmem_request_hook, shmem_request_hook = (function))
+#else
+typedef void (*shmem_request_hook_type) (void);
+#define courier_on_shmem_request(next, function) ((next) = NULL, (function)())
+#endif
+
+/* One function checks the owner of whatever object since 16. */
+#if PG_VERSION_NUM >= 160000
+#define courier_is_owner(class, object) \
+	object_ownercheck((class), (object), GetUserId())
+#else
+#define courier_is_owner(class, object) \
+	((class) == DatabaseRelationId ? \
+	 pg_database_ownercheck((object), GetUserId()) : \
+	 pg_extension_ownercheck((object), GetUserId()))
+#endif
+
 /* BufFileReadExact() is new in 16; before, BufFileRead() returns a count. */
 #if PG_VERSION_NUM >= 160000
 #define courier_buffile_read(file, ptr, size) \
