@@ -112,8 +112,17 @@ wait_for_changes(uint64 seen, long pause_ms)
 	{
 		long		rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
 
-		if (rest <= 0 ||
-			courier_wakeup_wait(seen, Min(rest, LONGEST_WAIT), PG_WAIT_EXTENSION))
+		bool		news;
+
+		if (rest <= 0)
+			break;
+		/* signals end the wait, and are looked at behind it */
+		HOLD_INTERRUPTS();
+		news = courier_wakeup_wait(seen, Min(rest, LONGEST_WAIT),
+								   PG_WAIT_EXTENSION);
+		RESUME_INTERRUPTS();
+		courier_worker_check();
+		if (news)
 			break;
 		reload_if_asked();
 	}

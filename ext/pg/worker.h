@@ -76,6 +76,7 @@ extern void courier_worker_report(int subscription, const char *message,
 								  const char *sqlstate, const char *hint,
 								  long pause_ms);
 extern long courier_worker_pause(int failures);
+extern void courier_worker_check(void);
 extern void courier_worker_idle(long timeout_ms);
 
 /* ---- launcher.c ---- */

@@ -204,17 +204,21 @@ courier_worker_pause(int failures)
 	return Min(pause, LONGEST_PAUSE);
 }
 
-/*
- * Waits until the latch is set or a time is over.  A worker that is told to
- * end while it waits does so without a word in the log.
- */
+/* Where nothing is under way: ends without a word in the log, if it is to. */
+void
+courier_worker_check(void)
+{
+	if (ProcDiePending)
+		proc_exit(1);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Waits until the latch is set or a time is over. */
 void
 courier_worker_idle(long timeout_ms)
 {
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 timeout_ms, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
-	if (ProcDiePending)
-		proc_exit(1);
-	CHECK_FOR_INTERRUPTS();
+	courier_worker_check();
 }
