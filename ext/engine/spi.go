@@ -51,7 +51,6 @@ import "C"
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"unsafe"
 
@@ -60,7 +59,7 @@ import (
 
 // errInterrupted is what every call gives once the backend was cancelled: the
 // engine is to return, so that the cancel can be raised.
-var errInterrupted = errors.New("the session was interrupted")
+var errInterrupted = fmt.Errorf("the session was interrupted: %w", context.Canceled)
 
 // spi is a session.Session over the SPI of the backend the engine runs in.
 type spi struct {

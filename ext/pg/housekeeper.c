@@ -66,7 +66,8 @@ typedef struct ShipWorker
 	TimestampTz started;
 	int			failures;		/* in a row */
 	TimestampTz not_before;		/* of the next start */
-	TimestampTz told;			/* to leave for good, 0: not told */
+	bool		dismissed;		/* told to leave: its end is no failure */
+	TimestampTz told;			/* … for good, 0: not so */
 } ShipWorker;
 
 static Oid	database;
@@ -186,6 +187,7 @@ tell_workers(List *plan, CourierWorkerInfo *workers, int count,
 			continue;
 		}
 		courier_workers_tell(database, workers[i].subscription);
+		worker->dismissed = true;
 		if (planned != NULL)
 			continue;			/* the sidecar waits for the batch */
 		if (worker->told == 0)
@@ -210,10 +212,12 @@ is_starting(ShipWorker *worker, TimestampTz now)
 		return true;
 	pfree(worker->handle);
 	worker->handle = NULL;
-	if (TimestampDifferenceExceeds(worker->started, now, SURELY_STARTED))
+	if (worker->dismissed ||
+		TimestampDifferenceExceeds(worker->started, now, SURELY_STARTED))
 		worker->failures = 0;
-	worker->not_before =
-		TimestampTzPlusMilliseconds(now, courier_worker_pause(++worker->failures));
+	if (!worker->dismissed)
+		worker->not_before =
+			TimestampTzPlusMilliseconds(now, courier_worker_pause(++worker->failures));
 	return false;
 }
 
@@ -254,6 +258,7 @@ start_worker(PlannedSubscription *planned, ShipWorker *worker, TimestampTz now)
 
 	worker->started = now;
 	worker->told = 0;
+	worker->dismissed = false;
 	if (register_worker(planned, &worker->handle))
 	{
 		said_full = false;

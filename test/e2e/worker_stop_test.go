@@ -36,7 +36,7 @@ func TestWorkersStop(t *testing.T) {
 			r.wait()
 			r.requireEqual("item")
 			if mode != pgtest.Immediate {
-				require.NotContains(t, r.source.LogTail(1<<20), "FATAL", "idle workers end without a word")
+				require.NotContains(t, r.source.LogTail(1<<20), "terminating background worker \"pg_courier", "idle workers end without a word")
 			}
 		})
 	}
