@@ -4,24 +4,29 @@
 -- courier.subscription, the wish for one a shared one of courier.node; the number
 -- in the class is the subscription's.
 
--- Terminates sessions that hold such a lock and of which nothing has been heard
--- for so long that they must be cut off, or stopped: a daemon that lives lets its
--- session speak several times a second. What they hold comes free a moment later.
-create function courier.end_silent_sessions(class regclass, subscription_id int, stale interval) returns void
+-- Terminates the control sessions of sidecars that hold leases or wishes and of
+-- which nothing has been heard for so long that they must be cut off, or stopped:
+-- one that lives speaks several times a second. What they hold comes free a moment
+-- later. Those that the caller may not terminate are left alone.
+create function courier.end_silent_sessions(stale interval) returns void
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
     select pg_terminate_backend(a.pid)
-    from pg_locks l join pg_stat_activity a on a.pid = l.pid
-    where l.locktype = 'advisory' and l.objsubid = 2 and l.granted
-      and l.database = (select d.oid from pg_database d where d.datname = current_database())
-      and l.classid = class and l.objid = subscription_id::oid
-      and a.application_name = 'pg_courier control'
+    from pg_stat_activity a
+    join pg_roles r on r.oid = a.usesysid
+    join pg_roles m on m.rolname = current_user
+    where a.datname = current_database() and a.application_name = 'pg_courier control'
       and a.state = 'idle' and a.state_change < clock_timestamp() - stale
+      and (m.rolsuper or not r.rolsuper)
+      and (pg_has_role(a.usesysid, 'USAGE') or pg_has_role('pg_signal_backend', 'USAGE'))
+      and exists (select from pg_locks l
+                  where l.pid = a.pid and l.locktype = 'advisory' and l.objsubid = 2 and l.granted
+                    and l.classid in ('courier.subscription'::regclass, 'courier.node'::regclass))
 $$;
-revoke execute on function courier.end_silent_sessions(regclass, int, interval) from public;
-comment on function courier.end_silent_sessions(regclass, int, interval) is
-    'terminates control sessions that hold a lease or a wish and were silent for longer than stale';
+revoke execute on function courier.end_silent_sessions(interval) from public;
+comment on function courier.end_silent_sessions(interval) is
+    'terminates control sessions of sidecars that hold leases or wishes and were silent for longer than stale';
 
 -- Takes the lease of a subscription for the calling session, as an advisory lock
 -- that ends with it.
@@ -29,19 +34,17 @@ create function courier.take_lease(subscription_id int, stale interval) returns 
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    class constant regclass := 'courier.subscription';
 begin
-    if pg_try_advisory_lock(class::oid::int8::bit(32)::int, subscription_id) then
+    if pg_try_advisory_lock('courier.subscription'::regclass::oid::int8::bit(32)::int, subscription_id) then
         return true;
     end if;
-    perform courier.end_silent_sessions(class, subscription_id, stale);
+    perform courier.end_silent_sessions(stale);
     return false;
 end
 $$;
 revoke execute on function courier.take_lease(int, interval) from public;
 comment on function courier.take_lease(int, interval) is
-    'takes the lease of a subscription for this session; false if another one holds it, which is terminated if it was silent for longer than stale';
+    'takes the lease of a subscription for this session; false if another one holds it, which is terminated if it is a sidecar that was silent for longer than stale';
 
 create function courier.give_lease(subscription_id int) returns boolean
 language sql

@@ -5,8 +5,8 @@
 -- back at once. Running are the subscriptions that a worker ships, whose leases
 -- need not be looked at.
 --
--- A sidecar that is stopped or cut off while it has a wish would keep everybody
--- from shipping; like a silent holder of a lease it is terminated.
+-- A sidecar that is stopped or cut off while it has a lease or a wish would keep
+-- everybody from shipping: its session is terminated.
 create function courier.worker_plan(
     running int[], out subscription_id int, out subscription_name name, out wished boolean, out free boolean,
     out generation int8) returns setof record
@@ -14,6 +14,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    sidecar boolean := false; -- one has a lease or a wish
     leases constant int := 'courier.subscription'::regclass::oid::int8::bit(32)::int;
     wishes constant int := 'courier.node'::regclass::oid::int8::bit(32)::int;
 begin
@@ -33,12 +34,13 @@ begin
             if free then
                 perform pg_advisory_unlock(leases, worker_plan.subscription_id);
             end if;
-        end if;
-        if wished and free then
-            perform courier.end_silent_sessions('courier.node'::regclass, worker_plan.subscription_id, '7 s');
+            sidecar := sidecar or wished or not free;
         end if;
         return next;
     end loop;
+    if sidecar then
+        perform courier.end_silent_sessions('7 s');
+    end if;
 end
 $$;
 revoke execute on function courier.worker_plan(int[]) from public;
