@@ -197,3 +197,25 @@ func TestWorkersSwitchedOff(t *testing.T) {
 	r.wait()
 	r.requireEqual("item")
 }
+
+// Every process of the server has to answer before CREATE DATABASE and DROP
+// DATABASE go on, of whatever database: a worker that waits for its node does.
+func TestWorkersAnswerWhileShipping(t *testing.T) {
+	r := startWorkers(t)
+	r.onSource("INSERT INTO item VALUES (1, 'new')")
+	r.wait()
+	locker := r.target.Connect(t, appDatabase)
+	_, err := locker.Exec(t.Context(), "BEGIN; UPDATE item SET name = 'locked'")
+	require.NoError(t, err)
+	r.onSource("UPDATE item SET name = 'changed'")
+	r.awaitBlocked()
+	b := r.shipWorker()
+	promptlyExec(t, r.source, "postgres", "CREATE DATABASE bystander")
+	promptlyExec(t, r.source, "postgres", "DROP DATABASE bystander")
+	require.Equal(t, b.pid, r.shipWorker().pid, "it is the same worker")
+
+	promptlyExec(t, r.source, "postgres", "DROP DATABASE app")
+	r.awaitWorkers("ship worker", "0")
+	_, err = locker.Exec(t.Context(), "ROLLBACK")
+	require.NoError(t, err)
+}
