@@ -49,16 +49,16 @@ _PG_init(void)
 							 NULL, NULL, NULL);
 	courier_reserve_prefix("courier");
 
-	courier_relation_cache_init();
-	courier_buffer_init();
-	courier_transaction_end_init();
-	courier_shared_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		courier_worker_table_init();
 		courier_worker_hold_init();
 		courier_launcher_register();
 	}
+	courier_relation_cache_init();
+	courier_buffer_init();
+	courier_transaction_end_init();
+	courier_shared_init();
 }
 
 /* courier.version() */

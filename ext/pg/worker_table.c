@@ -118,7 +118,7 @@ courier_worker_table_init(void)
 {
 	next_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = create_table;
-	courier_on_shmem_request(next_request_hook, request_table);
+	courier_request_shared_memory(request_table, next_request_hook);
 }
 
 static bool

@@ -95,7 +95,7 @@ func TestWorkerInterrupted(t *testing.T) {
 		r.onSource("UPDATE item SET name = 'changed by ' || $1", function)
 		r.awaitBlocked()
 		b := r.shipWorker()
-		busy := fmt.Sprintf("SELECT count(*) FROM pg_stat_activity WHERE pid = %d AND query LIKE '%%remote_wait%%' AND state = 'active' AND xact_start < '%s'",
+		busy := fmt.Sprintf("SELECT count(*) FROM pg_stat_activity WHERE pid = %d AND query LIKE '%%courier.remote%%' AND state = 'active' AND xact_start < '%s'",
 			b.pid, r.sourceValue("SELECT clock_timestamp()"))
 		require.Equal(t, "1", r.sourceValue(busy), "it waits")
 		start := time.Now()
@@ -214,4 +214,21 @@ func TestWorkerWithoutEngine(t *testing.T) {
 	r.onSource("INSERT INTO item VALUES (2, 'new')")
 	r.wait()
 	r.requireEqual("item")
+}
+
+// A panic in the engine ends its worker, whose error is written down; the server
+// and the other subscriptions go on.
+func TestWorkerPanic(t *testing.T) {
+	r := startWorkers(t)
+	engine := buildFaultyEngine(t, r.source.Dir)
+	r.source.Exec(t, "postgres", "ALTER SYSTEM SET courier.engine_library = '"+engine+"'")
+	r.source.Exec(t, "postgres", "SELECT pg_reload_conf()")
+	started := r.sourceValue("SELECT pg_postmaster_start_time()")
+	r.onSource("SELECT courier.create_subscription('panic', $1, '{default}', copy_data => false)", targetNode)
+	r.awaitStatus("subscription_name = 'panic' AND state = 'retrying' AND last_error LIKE '%panicked%' AND last_error_sqlstate = 'XX000' AND last_error_hint IS NOT NULL")
+	r.onSource("INSERT INTO item VALUES (1, 'new')")
+	r.wait()
+	r.requireEqual("item")
+	require.Equal(t, started, r.sourceValue("SELECT pg_postmaster_start_time()"), "the server was not restarted")
+	require.NotContains(t, r.source.LogTail(1<<20), "terminated by signal")
 }
