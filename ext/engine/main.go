@@ -40,14 +40,7 @@ func main() {}
 //
 //export courier_engine_ship
 func courier_engine_ship(host *C.CourierHost, subscription *C.char) (outcome C.CourierOutcome) {
-	defer func() {
-		if p := recover(); p != nil {
-			outcome = failed(&session.Error{SQLState: "XX000",
-				Message: fmt.Sprintf("pg_courier's engine %s panicked: %v", version, p),
-				Detail:  string(debug.Stack()),
-				Hint:    "This is a defect of pg_courier; nothing was lost. Please report it with the detail."})
-		}
-	}()
+	defer recoverInto(&outcome)
 	debug.SetMemoryLimit(memoryLimit)
 
 	s := &spi{host: host}
@@ -59,6 +52,16 @@ func courier_engine_ship(host *C.CourierHost, subscription *C.char) (outcome C.C
 		return failed(err)
 	}
 	return C.CourierOutcome{status: C.COURIER_OK, changes: C.int64_t(changes)}
+}
+
+// recoverInto makes a panic an error of the call. It is deferred.
+func recoverInto(outcome *C.CourierOutcome) {
+	if p := recover(); p != nil {
+		*outcome = failed(&session.Error{SQLState: "XX000",
+			Message: fmt.Sprintf("pg_courier's engine %s panicked: %v", version, p),
+			Detail:  string(debug.Stack()),
+			Hint:    "This is a defect of pg_courier; nothing was lost. Please report it with the detail."})
+	}
 }
 
 func shipNow(ctx context.Context, s *spi, subscription *C.char) (int64, error) {

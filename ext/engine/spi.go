@@ -28,12 +28,29 @@ host_unpin(CourierHost *host)
 {
 	host->unpin();
 }
+
+static int
+host_has_transactions(CourierHost *host)
+{
+	return host->begin != NULL;
+}
+
+static CourierStatus
+host_begin(CourierHost *host, CourierFailure *failure)
+{
+	return host->begin(failure);
+}
+
+static CourierStatus
+host_end(CourierHost *host, CourierFailure *failure)
+{
+	return host->end(failure);
+}
 */
 import "C"
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"unsafe"
 
@@ -42,7 +59,7 @@ import (
 
 // errInterrupted is what every call gives once the backend was cancelled: the
 // engine is to return, so that the cancel can be raised.
-var errInterrupted = errors.New("the session was interrupted")
+var errInterrupted = fmt.Errorf("the session was interrupted: %w", context.Canceled)
 
 // spi is a session.Session over the SPI of the backend the engine runs in.
 type spi struct {
@@ -129,6 +146,27 @@ func (s *spi) Pinned(ctx context.Context, tables []string, f func() error) error
 	if s.interrupted {
 		return errInterrupted
 	}
+	if C.host_has_transactions(s.host) != 0 {
+		return s.inTransaction(func() error { return s.pinned(ctx, tables, f) })
+	}
+	return s.pinned(ctx, tables, f)
+}
+
+// inTransaction calls f, whose queries are then one transaction.
+func (s *spi) inTransaction(f func() error) error {
+	var failure C.CourierFailure
+	if err := s.status(C.host_begin(s.host, &failure), &failure); err != nil {
+		return fmt.Errorf("begin a consistent read: %w", err)
+	}
+	err := f()
+	// Also after an error: what f does here it only reads.
+	if endErr := s.status(C.host_end(s.host, &failure), &failure); err == nil && endErr != nil {
+		err = fmt.Errorf("end a consistent read: %w", endErr)
+	}
+	return err
+}
+
+func (s *spi) pinned(ctx context.Context, tables []string, f func() error) error {
 	if len(tables) > 0 {
 		if _, err := s.Query(ctx, session.LockTables(tables)); err != nil {
 			return fmt.Errorf("lock the tables against schema changes: %w", err)

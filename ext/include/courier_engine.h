@@ -46,8 +46,19 @@ typedef enum CourierStatus
 {
 	COURIER_OK = 0,
 	COURIER_FAILED,				/* see the CourierFailure */
-	COURIER_INTERRUPTED			/* the host wants its thread back at once */
+	COURIER_INTERRUPTED,		/* the host wants its thread back at once */
+	COURIER_ENDED				/* there is nothing more to do: told to end, or
+								 * the subscription is gone */
 } CourierStatus;
+
+/* How much a message matters, as in log/slog. */
+typedef enum CourierLevel
+{
+	COURIER_LOG_DEBUG = -4,
+	COURIER_LOG_INFO = 0,
+	COURIER_LOG_WARN = 4,
+	COURIER_LOG_ERROR = 8
+} CourierLevel;
 
 /* What the engine may ask of the process it runs in; one thread only. */
 typedef struct CourierHost
@@ -64,6 +75,17 @@ typedef struct CourierHost
 	/* Between pin and unpin every query sees the same snapshot. */
 	CourierStatus (*pin) (CourierFailure *failure);
 	void		(*unpin) (void);
+
+	/*
+	 * NULL where queries run in the transaction of a caller.  Elsewhere each
+	 * is a transaction of its own, except those between begin and end.
+	 */
+	CourierStatus (*begin) (CourierFailure *failure);
+	CourierStatus (*end) (CourierFailure *failure);
+
+	/* Of a worker; else NULL. */
+	void		(*log) (CourierLevel level, const char *message);
+	int			(*told) (void);	/* to end as soon as a batch is done */
 } CourierHost;
 
 /* How a call of the engine ended. */
@@ -71,6 +93,10 @@ typedef struct CourierOutcome
 {
 	CourierStatus status;
 	int64_t		changes;		/* shipped */
+	int64_t		pause;			/* a worker is to call again after so many
+								 * milliseconds */
+	int			failed;			/* the pause follows an error: no news makes
+								 * it shorter */
 	CourierFailure failure;
 } CourierOutcome;
 
@@ -78,5 +104,14 @@ typedef struct CourierOutcome
 typedef CourierOutcome (*courier_engine_ship_fn) (CourierHost *host,
 												  const char *subscription);
 typedef void (*courier_engine_free_fn) (CourierOutcome *outcome);
+
+/*
+ * For a worker, which holds the lease: open gives a number for a subscription
+ * that is shipped again and again, over one connection.
+ */
+typedef int64_t (*courier_engine_open_fn) (CourierHost *host,
+										   const char *subscription);
+typedef CourierOutcome (*courier_engine_drain_fn) (int64_t shipper);
+typedef void (*courier_engine_close_fn) (int64_t shipper);
 
 #endif							/* COURIER_ENGINE_H */

@@ -27,6 +27,23 @@
 #define courier_reserve_prefix(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
+/* Shared memory is asked for in a hook since 15, by _PG_init() itself before. */
+#if PG_VERSION_NUM >= 150000
+#define courier_request_shared_memory(function, previous) \
+	do { (previous) = shmem_request_hook; shmem_request_hook = (function); } while (0)
+#else
+typedef void (*shmem_request_hook_type) (void);
+#define courier_request_shared_memory(function, previous) \
+	do { (previous) = NULL; (function)(); } while (0)
+#endif
+
+/* Wait events of extensions have names of their own since 17. */
+#if PG_VERSION_NUM >= 170000
+#define courier_wait_event(name) WaitEventExtensionNew(name)
+#else
+#define courier_wait_event(name) ((void) (name), (uint32) PG_WAIT_EXTENSION)
+#endif
+
 /* BufFileReadExact() is new in 16; before, BufFileRead() returns a count. */
 #if PG_VERSION_NUM >= 160000
 #define courier_buffile_read(file, ptr, size) \
@@ -89,6 +106,17 @@
 #define courier_may_use_server(server) \
 	(pg_foreign_server_aclcheck((server), GetUserId(), ACL_USAGE) == \
 	 ACLCHECK_OK)
+#endif
+
+/* One function checks the owner of whatever object since 16. */
+#if PG_VERSION_NUM >= 160000
+#define courier_is_owner(class, object) \
+	object_ownercheck((class), (object), GetUserId())
+#else
+#define courier_is_owner(class, object) \
+	((class) == DatabaseRelationId ? \
+	 pg_database_ownercheck((object), GetUserId()) : \
+	 pg_extension_ownercheck((object), GetUserId()))
 #endif
 
 #endif							/* COURIER_COMPAT_H */

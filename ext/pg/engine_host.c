@@ -41,7 +41,9 @@ typedef struct KeptPlan
 static HTAB *kept_plans = NULL;
 static Snapshot pinned = NULL;
 static ErrorData *interruption = NULL;
-static sigset_t unblocked;
+
+/* What SQL runs under; signals are blocked while the engine runs. */
+sigset_t	courier_host_unblocked;
 
 /* Texts of the last failure live here until the next. */
 static MemoryContext failure_context = NULL;
@@ -76,7 +78,7 @@ courier_restore_signals(const sigset_t *previous)
 void
 courier_host_begin(const sigset_t *mask)
 {
-	unblocked = *mask;
+	courier_host_unblocked = *mask;
 	pinned = NULL;
 	interruption = NULL;
 	if (failure_context == NULL)
@@ -85,13 +87,22 @@ courier_host_begin(const sigset_t *mask)
 												ALLOCSET_SMALL_SIZES);
 }
 
-/* After it: raises the error that made the engine return early, if any. */
-void
-courier_host_end(void)
+/* After it: the cancel that made the engine return early, or NULL. */
+ErrorData *
+courier_host_interruption(void)
 {
 	ErrorData  *error = interruption;
 
 	interruption = NULL;
+	return error;
+}
+
+/* After it: raises that cancel, if there was one. */
+void
+courier_host_end(void)
+{
+	ErrorData  *error = courier_host_interruption();
+
 	pinned = NULL;
 	if (error != NULL)
 		ReThrowError(error);
@@ -200,9 +211,10 @@ collect_rows(MemoryContext owner, CourierRows *rows)
 	MemoryContextSwitchTo(old_context);
 }
 
-static void
-run_statement(const char *sql, int nargs, const CourierText *args,
-			  CourierRows *rows)
+/* Runs one statement, in whatever transaction there is. */
+void
+courier_host_run(const char *sql, int nargs, const CourierText *args,
+				 CourierRows *rows)
 {
 	MemoryContext owner;
 	Datum	   *values;
@@ -239,9 +251,9 @@ run_statement(const char *sql, int nargs, const CourierText *args,
 	SPI_finish();
 }
 
-/* Turns the error being handled into a value. */
-static CourierStatus
-catch_error(CourierFailure *failure)
+/* In PG_CATCH(): turns the error being handled into a value. */
+CourierStatus
+courier_host_catch(CourierFailure *failure)
 {
 	MemoryContext old_context;
 	ErrorData  *error;
@@ -268,9 +280,9 @@ catch_error(CourierFailure *failure)
 }
 
 /* Runs one statement in a subtransaction. */
-static CourierStatus
-host_query(const char *sql, int32_t nargs, const CourierText *args,
-		   CourierRows *rows, CourierFailure *failure)
+CourierStatus
+courier_host_query(const char *sql, int32_t nargs, const CourierText *args,
+				   CourierRows *rows, CourierFailure *failure)
 {
 	MemoryContext old_context = CurrentMemoryContext;
 	ResourceOwner old_owner = CurrentResourceOwner;
@@ -279,14 +291,14 @@ host_query(const char *sql, int32_t nargs, const CourierText *args,
 	sigset_t	blocked;
 
 	memset(rows, 0, sizeof(CourierRows));
-	pthread_sigmask(SIG_SETMASK, &unblocked, &blocked);
+	pthread_sigmask(SIG_SETMASK, &courier_host_unblocked, &blocked);
 
 	PG_TRY();
 	{
 		BeginInternalSubTransaction(NULL);
 		begun = true;
 		CHECK_FOR_INTERRUPTS();
-		run_statement(sql, nargs, args, rows);
+		courier_host_run(sql, nargs, args, rows);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old_context);
 		CurrentResourceOwner = old_owner;
@@ -294,7 +306,7 @@ host_query(const char *sql, int32_t nargs, const CourierText *args,
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(old_context);
-		status = catch_error(failure);
+		status = courier_host_catch(failure);
 		if (begun)
 			RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old_context);
@@ -306,16 +318,16 @@ host_query(const char *sql, int32_t nargs, const CourierText *args,
 	return status;
 }
 
-static void
-host_release(CourierRows *rows)
+void
+courier_host_release(CourierRows *rows)
 {
 	if (rows->owner != NULL)
 		MemoryContextDelete((MemoryContext) rows->owner);
 	rows->owner = NULL;
 }
 
-static CourierStatus
-host_pin(CourierFailure *failure)
+CourierStatus
+courier_host_pin(CourierFailure *failure)
 {
 	volatile CourierStatus status = COURIER_OK;
 
@@ -325,14 +337,14 @@ host_pin(CourierFailure *failure)
 	}
 	PG_CATCH();
 	{
-		status = catch_error(failure);
+		status = courier_host_catch(failure);
 	}
 	PG_END_TRY();
 	return status;
 }
 
-static void
-host_unpin(void)
+void
+courier_host_unpin(void)
 {
 	if (pinned != NULL)
 		UnregisterSnapshot(pinned);
@@ -340,8 +352,8 @@ host_unpin(void)
 }
 
 CourierHost courier_host = {
-	.query = host_query,
-	.release = host_release,
-	.pin = host_pin,
-	.unpin = host_unpin,
+	.query = courier_host_query,
+	.release = courier_host_release,
+	.pin = courier_host_pin,
+	.unpin = courier_host_unpin,
 };

@@ -1,6 +1,6 @@
 /*
  * engine_loader.c
- *	  courier.ship(): opens the Go engine in this process and calls it.
+ *	  Opens the Go engine in this process; courier.ship() calls it.
  *
  * The library is opened only here, in a process that ships.  A Go runtime
  * started before a fork hangs in the child, so it must never be preloaded.
@@ -22,8 +22,7 @@
 
 PG_FUNCTION_INFO_V1(courier_ship);
 
-static courier_engine_ship_fn engine_ship = NULL;
-static courier_engine_free_fn engine_free = NULL;
+static CourierEngine engine;
 
 static void *
 engine_symbol(void *library, const char *name)
@@ -38,15 +37,16 @@ engine_symbol(void *library, const char *name)
 	return symbol;
 }
 
-static void
-load_engine(void)
+/* The engine, opened at the first call. */
+const CourierEngine *
+courier_engine(void)
 {
 	char		path[MAXPGPATH];
 	sigset_t	mask;
 	void	   *library;
 
-	if (engine_ship != NULL)
-		return;
+	if (engine.ship != NULL)
+		return &engine;
 
 	if (courier_engine_library[0] != '\0')
 		snprintf(path, sizeof(path), "%s%s", courier_engine_library, DLSUFFIX);
@@ -63,10 +63,17 @@ load_engine(void)
 				 errhint("Install pg_courier with \"make install\", which installs it beside pg_courier%s.",
 						 DLSUFFIX)));
 
-	engine_free = (courier_engine_free_fn)
+	engine.free = (courier_engine_free_fn)
 		engine_symbol(library, "courier_engine_free");
-	engine_ship = (courier_engine_ship_fn)
+	engine.open = (courier_engine_open_fn)
+		engine_symbol(library, "courier_engine_open");
+	engine.drain = (courier_engine_drain_fn)
+		engine_symbol(library, "courier_engine_drain");
+	engine.close = (courier_engine_close_fn)
+		engine_symbol(library, "courier_engine_close");
+	engine.ship = (courier_engine_ship_fn)
 		engine_symbol(library, "courier_engine_ship");
+	return &engine;
 }
 
 static char *
@@ -76,8 +83,8 @@ copy_or_null(const char *text)
 }
 
 /* Raises the engine's error as an SQL error; frees the outcome. */
-static void
-raise_failure(CourierOutcome *outcome)
+void
+courier_raise_failure(CourierOutcome *outcome)
 {
 	char		state[6];
 	char	   *message = copy_or_null(outcome->failure.message);
@@ -86,7 +93,7 @@ raise_failure(CourierOutcome *outcome)
 	char	   *context = copy_or_null(outcome->failure.context);
 
 	strlcpy(state, outcome->failure.sqlstate, sizeof(state));
-	engine_free(outcome);
+	engine.free(outcome);
 	ereport(ERROR,
 			(errcode(strlen(state) == 5 ?
 					 MAKE_SQLSTATE(state[0], state[1], state[2],
@@ -130,21 +137,21 @@ courier_ship(PG_FUNCTION_ARGS)
 	int64		changes;
 	int			nest;
 
-	load_engine();
+	(void) courier_engine();
 
 	nest = NewGUCNestLevel();
 	use_engine_settings();
 	courier_block_signals(&mask);
 	courier_host_begin(&mask);
-	outcome = engine_ship(&courier_host, subscription);
+	outcome = engine.ship(&courier_host, subscription);
 	courier_restore_signals(&mask);
 
 	if (outcome.status != COURIER_OK)
 		courier_close_connections();
 	if (outcome.status == COURIER_FAILED)
-		raise_failure(&outcome);
+		courier_raise_failure(&outcome);
 	changes = outcome.changes;
-	engine_free(&outcome);
+	engine.free(&outcome);
 	courier_host_end();
 	AtEOXact_GUC(true, nest);
 	CHECK_FOR_INTERRUPTS();

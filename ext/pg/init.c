@@ -8,8 +8,10 @@
  */
 #include "pg_courier.h"
 
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -17,6 +19,7 @@ PG_FUNCTION_INFO_V1(courier_version);
 
 int			courier_buffer_memory = 4096;
 char	   *courier_engine_library = NULL;
+bool		courier_workers = true;
 
 void		_PG_init(void);
 
@@ -37,11 +40,25 @@ _PG_init(void)
 							   "",
 							   PGC_SUSET, 0,
 							   NULL, NULL, NULL);
+	DefineCustomBoolVariable("courier.workers",
+							 "Background workers ship subscriptions and keep house.",
+							 "Only where pg_courier is in shared_preload_libraries.",
+							 &courier_workers,
+							 true,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
 	courier_reserve_prefix("courier");
 
+	if (process_shared_preload_libraries_in_progress)
+	{
+		courier_worker_table_init();
+		courier_worker_hold_init();
+		courier_launcher_register();
+	}
 	courier_relation_cache_init();
 	courier_buffer_init();
 	courier_transaction_end_init();
+	courier_shared_init();
 }
 
 /* courier.version() */

@@ -46,6 +46,7 @@ enum
 /* ---- init.c: settings ---- */
 extern int	courier_buffer_memory;	/* kB */
 extern char *courier_engine_library;	/* path without suffix, or "" */
+extern bool courier_workers;
 
 /* ---- relation_cache.c: how to write a row of a relation ---- */
 
@@ -148,6 +149,13 @@ extern void courier_write_event(const char *channel,
 
 /* ---- transaction_end.c ---- */
 extern void courier_transaction_end_init(void);
+
+/* ---- shared.c: wake-up of those who wait for changes ---- */
+extern void courier_shared_init(void);
+extern bool courier_preloaded(void);
+extern uint64 courier_wakeup_count(void);
+extern bool courier_wakeup_wait(uint64 seen, long timeout_ms,
+								uint32 wait_event);
 
 /* ---- queue_writer.c ---- */
 extern void courier_flush_to_queue(void);

@@ -132,8 +132,12 @@ func (c *controller) adjust(ctx, abandon context.Context) error {
 		wanted[a.Name] = a.ID
 	}
 	for _, l := range c.subscriptions() {
-		if wanted[l.name] != l.id {
-			c.remove(l)
+		if wanted[l.name] == l.id {
+			continue
+		}
+		c.remove(l)
+		if err = c.setWish(abandon, l, false); err != nil {
+			return err
 		}
 	}
 	c.mu.Lock()
@@ -209,13 +213,34 @@ func (c *controller) takeLeases(ctx, abandon context.Context) error {
 	}
 	for _, row := range rows {
 		l := idle[string(row[0])]
-		if string(row[1]) == "t" {
+		taken := string(row[1]) == "t"
+		if err = c.setWish(abandon, l, !taken); err != nil {
+			return err
+		}
+		if taken {
 			l.start(ctx, abandon)
 		} else {
 			l.state.set(slog.LevelInfo, "standby", nil, 0)
 		}
 	}
 	return nil
+}
+
+// setWish tells a background worker that has a lease to give it up, or takes that
+// back. Where it can't be told just now it is when leases are next asked for.
+func (c *controller) setWish(ctx context.Context, l *loop, wished bool) error {
+	if l.wished == wished {
+		return nil
+	}
+	function := "courier.withdraw_wish"
+	if wished {
+		function = "courier.wish_lease"
+	}
+	done, _, err := session.Value(ctx, c.session, "SELECT "+function+"($1::pg_catalog.int4)", strconv.Itoa(l.id))
+	if err == nil && done == "t" {
+		l.wished = wished
+	}
+	return err
 }
 
 func (c *controller) giveLease(ctx context.Context, l *loop) error {

@@ -17,7 +17,9 @@
 //
 // States of a subscription, as in courier.subscription_status, and two more:
 //
-//	standby    another process holds the lease; asked for twice a second
+//	standby    another process holds the lease; asked for twice a second. A
+//	           background worker that holds it learns of the wish, and gives it
+//	           up behind the batch under way
 //	waiting    the lease is held, and no session is free (Config.Connections)
 //	streaming  changes are shipped as they come. The loop polls the queue while
 //	           there are some; a second after the last it rests until the control

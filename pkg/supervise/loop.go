@@ -28,6 +28,7 @@ type loop struct {
 
 	cancel context.CancelFunc // nil until started
 	done   chan struct{}
+	wished bool // for the lease; used by the control session only
 }
 
 func newLoop(d *database, a ship.Assignment) *loop {

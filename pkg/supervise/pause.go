@@ -5,19 +5,15 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/pg-courier/pg_courier/pkg/ship"
 )
 
 // shortestRetry is the shortest pause after an error.
-const shortestRetry = 100 * time.Millisecond
+const shortestRetry = ship.ShortestRetry
 
 // newBackoff grows from 100 ms to 10 s, with jitter.
-func newBackoff() *backoff.ExponentialBackOff {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval = shortestRetry
-	b.Multiplier = 2
-	b.MaxInterval = 10 * time.Second
-	return b
-}
+func newBackoff() *backoff.ExponentialBackOff { return ship.NewBackoff() }
 
 // sleep waits; false means that ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {

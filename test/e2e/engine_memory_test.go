@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/pg-courier/pg_courier/pkg/pgtest"
 )
 
 // mostMemory bounds every process that has to do with a large transaction, in kB.
@@ -181,9 +183,9 @@ func statusKB(pid int, name string) (int, error) {
 const insertLarge = `INSERT INTO large SELECT i, md5(i::text), i %% 97, i * 1.5, now(), NULL FROM generate_series(1, %d) i`
 
 // startLarge makes the table. Vacuum is kept away from the counts.
-func startLarge(t *testing.T) *replica {
+func startLarge(t *testing.T, opts ...pgtest.Option) *replica {
 	t.Helper()
-	r := startReplica(t)
+	r := startReplica(t, opts...)
 	r.onBoth(`CREATE TABLE large (id int PRIMARY KEY, name text, quantity int, price numeric(12,2), at timestamptz, note text)
 		WITH (autovacuum_enabled = off)`)
 	r.add("default", "large")
@@ -213,6 +215,21 @@ func TestLargeTransactionBySidecar(t *testing.T) {
 	r.wait()
 	courier.stop()
 	r.requireEqual("large")
+}
+
+// The same through a background worker.
+func TestLargeTransactionByWorker(t *testing.T) {
+	rows := largeRows(t)
+	r := startLarge(t, pgtest.Preload(true))
+	r.wait()
+	watch := r.watchMemory("SELECT count(*) FROM large")
+	watch.seen(0, patience)
+	r.runLong(fmt.Sprintf(insertLarge, rows), largePatience(rows))
+	watch.seen(rows, largePatience(rows))
+	watch.requireBounded(rows)
+	r.wait()
+	r.requireEqual("large")
+	require.Equal(t, "worker", r.status()["shipper"])
 }
 
 // The same through courier.ship(), in a backend.

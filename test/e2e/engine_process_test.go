@@ -128,7 +128,8 @@ func startItems(t *testing.T, opts ...pgtest.Option) *replica {
 func TestTriggersStartNoGo(t *testing.T) {
 	for name, preload := range map[string]bool{"preloaded": true, "not preloaded": false} {
 		t.Run(name, func(t *testing.T) {
-			r := startItems(t, pgtest.Preload(preload))
+			// without workers, which would have shipped it all
+			r := startItems(t, pgtest.Preload(preload), pgtest.Setting("courier.workers", "off"))
 			b := connectBackend(t, r.source)
 			b.exec("INSERT INTO item SELECT i, 'new' FROM generate_series(1, 1000) i")
 			b.exec("BEGIN; SAVEPOINT a; UPDATE item SET name = 'x'; ROLLBACK TO a; DELETE FROM item WHERE id = 7; COMMIT")
@@ -162,6 +163,22 @@ func TestTriggersStartNoGo(t *testing.T) {
 	}
 }
 
+// requireEngineBlocks requires that there are threads of the engine, and that each
+// blocks the signals that are PostgreSQL's.
+func (b *backend) requireEngineBlocks(masks map[int]uint64, when string) {
+	b.t.Helper()
+	require.Greater(b.t, len(masks), 1, "threads %s", when)
+	for thread, mask := range masks {
+		if thread == b.pid {
+			continue
+		}
+		for _, signal := range []syscall.Signal{syscall.SIGURG, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1,
+			syscall.SIGUSR2, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGALRM, syscall.SIGPIPE} {
+			require.True(b.t, blocks(mask, signal), "%s in thread %d of the engine %s, mask %x", signal, thread, when, mask)
+		}
+	}
+}
+
 // Shipping leaves the signals of the backend as they were, and those that Go's
 // threads could take away from it are blocked there.
 func TestSignalsStayBlocked(t *testing.T) {
@@ -174,17 +191,8 @@ func TestSignalsStayBlocked(t *testing.T) {
 
 	check := func(when string, main uint64) {
 		masks := b.blockedSignals()
-		require.Greater(t, len(masks), 1, "threads %s", when)
-		for thread, mask := range masks {
-			if thread == b.pid {
-				require.Equal(t, fmt.Sprintf("%x", main), fmt.Sprintf("%x", mask), "main thread %s", when)
-				continue
-			}
-			for _, signal := range []syscall.Signal{syscall.SIGURG, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1,
-				syscall.SIGUSR2, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGALRM, syscall.SIGPIPE} {
-				require.True(t, blocks(mask, signal), "%s in thread %d of the engine %s, mask %x", signal, thread, when, mask)
-			}
-		}
+		require.Equal(t, fmt.Sprintf("%x", main), fmt.Sprintf("%x", masks[b.pid]), "main thread %s", when)
+		b.requireEngineBlocks(masks, when)
 	}
 	for i := range 20 {
 		b.exec("INSERT INTO item SELECT i, 'new' FROM generate_series($1::int, $1::int + 999) i", i*1000)
