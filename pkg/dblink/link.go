@@ -64,6 +64,8 @@ var settings = [][2]string{
 	{"lc_monetary", "C"},
 	{"xmloption", "content"},
 	{"default_transaction_isolation", "read committed"},
+	// a copy for reading is often read-only for everybody but us
+	{"default_transaction_read_only", "off"},
 	{"row_security", "off"}, // an error instead of rows silently left alone
 	{"synchronous_commit", "off"},
 	{"statement_timeout", "600s"},

@@ -49,12 +49,8 @@ func Judge(m Measurement) Verdict {
 	if m.DiskFull && m.DiskFullFor < diskFullRemember {
 		because("53100", "A disk of the node is full; free space there, shipping then goes on by itself.")
 	}
-	switch {
-	case m.InRecovery:
+	if m.InRecovery {
 		because("25006", "The node is a standby, which takes no changes; promote it, or let its foreign server name the primary.")
-	case m.ReadOnly:
-		because("25006", "The node is set to read-only for new sessions; if that is not a fence, "+
-			"turn default_transaction_read_only off there, for the server, its database or the role.")
 	}
 	if m.ConnectionsLeft >= 0 &&
 		(m.ConnectionsLeft < fewConnections || m.ConnectionsLeft*100 < m.ConnectionLimit*fewPercent) {

@@ -27,7 +27,7 @@ func TestJudge(t *testing.T) {
 		"fine":    {fine, health.Up, "", ""},
 		"standby": {with(func(m *health.Measurement) { m.InRecovery, m.ReadOnly = true, true }), health.Degraded, "25006", "is a standby"},
 		"read-only": {with(func(m *health.Measurement) { m.ReadOnly = true }),
-			health.Degraded, "25006", "default_transaction_read_only"},
+			health.Up, "", ""},
 		"four connections": {with(func(m *health.Measurement) { m.ConnectionsLeft, m.ConnectionLimit = 4, 20 }),
 			health.Degraded, "53300", "4 of 20 connections left"},
 		"five connections of twenty": {with(func(m *health.Measurement) { m.ConnectionsLeft, m.ConnectionLimit = 5, 20 }), health.Up, "", ""},
@@ -45,8 +45,8 @@ func TestJudge(t *testing.T) {
 			health.Degraded, "53100", "disk of the node is full"},
 		"disk full a minute ago": {with(func(m *health.Measurement) { m.DiskFull, m.DiskFullFor = true, time.Minute }), health.Up, "", ""},
 		"the gravest gives the SQLSTATE": {with(func(m *health.Measurement) {
-			m.DiskFull, m.ReadOnly, m.Latency = true, true, 2*time.Second
-		}), health.Degraded, "53100", "read-only"},
+			m.DiskFull, m.InRecovery, m.Latency = true, true, 2*time.Second
+		}), health.Degraded, "53100", "standby"},
 	}
 	for name, c := range cases {
 		v := health.Judge(c.measured)
