@@ -17,7 +17,8 @@ export PG_CONFIG GO
 # The parts of the extension script, in the order they depend on each other.
 SQL_PARTS = schema configuration queue capture transport node \
 	replication_set replication_set_table capture_trigger \
-	subscription_options subscription subscription_end lease wait ship status metrics
+	subscription_options subscription subscription_end lease rotation wait ship status queue_status \
+	housekeeping metrics
 
 
 SQL_FILES = $(SQL_PARTS:%=sql/%.sql)
