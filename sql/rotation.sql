@@ -210,25 +210,25 @@ revoke execute on function courier.queue_bytes(int) from public;
 comment on function courier.queue_bytes(int) is 'size of the queue on disk, without one segment if given, indexes included';
 
 -- What a shipper asks for that finds the node behind what the node had confirmed:
--- a backup was restored there. From the commit on nothing behind the position is
--- removed; what was removed before, the caller finds out by comparing.
-create function courier.hold_queue(
-    subscription_id int, "position" text, out truncated_xid xid8, out detached boolean)
+-- a backup was restored there. From the commit on nothing behind the position
+-- (null: the present one) is removed; what was removed before, the caller finds out
+-- afterwards from truncated_xid.
+create function courier.hold_queue(subscription_id int, "position" text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform courier.require_read_committed('shipping to a node that is behind what it had confirmed');
     -- conflicts with the lock of truncate_segment()
     lock table courier.queue_current in row share mode;
     insert into courier.subscription_state as t (subscription_id, state, durable_position)
     values (hold_queue.subscription_id, 'retrying', coalesce(hold_queue."position", courier.position()::text))
     on conflict on constraint subscription_state_pkey do update
     set durable_position = excluded.durable_position,
-        state = case when t.state = 'needs_resync' and t.detached_at is null then 'retrying' else t.state end
-    returning t.detached_at is not null into detached;
-    select c.truncated_xid into hold_queue.truncated_xid from courier.queue_current c;
+        state = case t.state when 'needs_resync' then 'retrying' else t.state end
+    where t.detached_at is null;
 end
 $$;
 revoke execute on function courier.hold_queue(int, text) from public;
 comment on function courier.hold_queue(int, text) is
-    'keeps what is behind a position (null: the present one) for a subscription from now on; says what the highest transaction is that was removed before';
+    'keeps what is behind a position (null: the present one) for a subscription from now on, unless it is detached';

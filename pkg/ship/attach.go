@@ -39,6 +39,9 @@ func (s *Shipper) attach(ctx context.Context) error {
 	if err = s.findProgress(ctx, link); err != nil {
 		return err
 	}
+	if err = s.requireQueued(ctx, link); err != nil {
+		return err
+	}
 	s.link = link
 	s.undurable = true // whoever shipped before may have left it so
 	if err = s.catalog.load(ctx, sub, link); err != nil {
@@ -108,7 +111,8 @@ func (s *Shipper) lock(ctx context.Context) error {
 // existingObjects says whether schema courier_target is complete and whether all
 // of it belongs to the connection's own role or to a superuser: a function that
 // somebody else has put there would run with that role's rights.
-const existingObjects = `SELECT pg_catalog.to_regproc('courier_target.check_updated') IS NOT NULL,
+const existingObjects = `SELECT pg_catalog.to_regproc('courier_target.check_updated') IS NOT NULL
+	    AND pg_catalog.to_regproc('courier_target.compact') IS NOT NULL,
 	(SELECT pg_catalog.string_agg(DISTINCT r.rolname::pg_catalog.text, ', ')
 	 FROM (SELECT n.nspowner AS owner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'courier_target'
 	       UNION ALL SELECT p.proowner FROM pg_catalog.pg_proc p
