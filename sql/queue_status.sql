@@ -92,8 +92,9 @@ begin
            end
     from pg_locks l
     left join pg_stat_activity a on a.pid = l.pid
-    left join pg_prepared_xacts p
-        on l.pid is null and l.virtualtransaction = '-1/' || p.transaction::text and p.database = current_database()
+    left join pg_locks x
+        on l.pid is null and x.pid is null and x.locktype = 'transactionid' and x.virtualtransaction = l.virtualtransaction
+    left join pg_prepared_xacts p on p.transaction = x.transactionid
     where l.locktype = 'relation' and l.granted and l.relation = segment_table
       and l.database = (select d.oid from pg_database d where d.datname = current_database())
       and l.pid is distinct from pg_backend_pid()

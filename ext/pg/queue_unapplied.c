@@ -277,8 +277,15 @@ courier_unapplied_since(PG_FUNCTION_ARGS)
 		position.target = PointerGetDatum(PG_DETOAST_DATUM_COPY(PG_GETARG_DATUM(2)));
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	for (int segment = first; segment <= last && !found; segment++)
-		found = find_in_segment(segment, &position, &clock);
+	for (int segment = first; segment <= last; segment++)
+	{
+		int64		here;
+
+		if (!find_in_segment(segment, &position, &here))
+			continue;
+		clock = found ? Min(clock, here) : here;
+		found = true;
+	}
 	PopActiveSnapshot();
 
 	if (!found)
