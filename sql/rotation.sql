@@ -221,10 +221,12 @@ begin
     perform courier.require_read_committed('shipping to a node that is behind what it had confirmed');
     -- conflicts with the lock of truncate_segment()
     lock table courier.queue_current in row share mode;
-    insert into courier.subscription_state as t (subscription_id, state, durable_position)
-    values (hold_queue.subscription_id, 'retrying', coalesce(hold_queue."position", courier.position()::text))
+    insert into courier.subscription_state as t (subscription_id, state, "position", durable_position)
+    values (hold_queue.subscription_id, 'retrying', hold_queue."position",
+            coalesce(hold_queue."position", courier.position()::text))
     on conflict on constraint subscription_state_pkey do update
     set durable_position = excluded.durable_position,
+        "position" = excluded."position",
         state = case t.state when 'needs_resync' then 'retrying' else t.state end
     where t.detached_at is null;
 end

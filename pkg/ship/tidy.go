@@ -12,7 +12,7 @@ import (
 // target holds a snapshot open, vacuum can't remove them, and each unit would have
 // to look at all those before it. So the table is written anew when it has grown.
 const (
-	tidyEvery = 2 * time.Second // at most
+	tidyEvery = time.Second // at most
 	tidyUnits = 100             // and after so many units
 	tidyBytes = 128 << 10       // if it is larger than this
 )
