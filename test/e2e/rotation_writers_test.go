@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -140,7 +141,16 @@ func TestRotationPreparedWriter(t *testing.T) {
 	require.Contains(t, r.sourceValue("SELECT held_by FROM courier.queue_status WHERE segment = 'queue_0'"),
 		`prepared transaction "given up"`)
 	r.onSource("ROLLBACK PREPARED 'given up'")
+	kept := make(chan struct{}) // must not wait, and then empty what has been committed meanwhile
+	go func() {
+		defer close(kept)
+		_ = r.source.Run(context.Background(), appDatabase, "SELECT courier.housekeep()")
+	}()
+	eventually(t, "housekeeping", func() bool {
+		return closed(kept) || r.sourceValue("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'courier.queue_0'::regclass") != "0"
+	})
 	r.onSource("COMMIT PREPARED 'kept'")
+	<-kept
 	r.housekeep()
 	r.housekeep()
 	require.NotEqual(t, "0", r.sourceValue("SELECT pg_relation_size('courier.queue_0')"))
