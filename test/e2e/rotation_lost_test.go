@@ -96,6 +96,8 @@ func TestTargetCrashLosesUnflushed(t *testing.T) {
 	for turn := 1; turn <= 6; turn++ {
 		r.fillSegment(1000 * turn)
 		r.wait()
+		r.housekeep()
+		r.housekeep()
 		require.NoError(t, r.target.Restart(t.Context(), pgtest.Immediate))
 	}
 	r.onSource("INSERT INTO item VALUES (1, 'after the last crash')")
