@@ -2,13 +2,17 @@ package e2e
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pg-courier/pg_courier/pkg/change"
 	"github.com/pg-courier/pg_courier/pkg/pgtest"
+	"github.com/pg-courier/pg_courier/pkg/queue"
+	"github.com/pg-courier/pg_courier/pkg/session"
 )
 
 // backUpTarget and restoreTarget stand for a backup of the target and its restore:
@@ -145,6 +149,33 @@ func TestDetachedWhileShipping(t *testing.T) {
 	r.wait()
 	r.requireEqual("item")
 	courier.stop()
+}
+
+// A shipper in the midst of an interval is told at the next read, also in a snapshot
+// from before.
+func TestReadWhenDetached(t *testing.T) {
+	r := startSegments(t)
+	r.fillSegment(1000)
+	s, err := session.Connect(t.Context(), r.source.DSN(appDatabase))
+	require.NoError(t, err)
+	defer s.Close(t.Context())
+	start, err := change.ParseSnapshot(r.sourceValue("SELECT start_position FROM courier.subscription"))
+	require.NoError(t, err)
+	interval, _, err := queue.Next(t.Context(), s, start)
+	require.NoError(t, err)
+	interval.Subscription, err = strconv.Atoi(r.sourceValue("SELECT subscription_id FROM courier.subscription"))
+	require.NoError(t, err)
+	chunks, _, err := interval.Read(t.Context(), s, 1, 1000)
+	require.NoError(t, err)
+	require.Len(t, chunks, 1)
+	require.NoError(t, s.Pinned(t.Context(), nil, func() error {
+		_, _, err := interval.Read(t.Context(), s, 1, 1000)
+		require.NoError(t, err)
+		r.onSource("UPDATE courier.subscription_state SET state = 'needs_resync'")
+		_, _, err = interval.Read(t.Context(), s, 1, 1000)
+		require.ErrorIs(t, err, queue.ErrNotHeld)
+		return nil
+	}))
 }
 
 // With policy block writes fail while the node is down, and pass when it is back.
