@@ -122,7 +122,10 @@ create function courier.truncate_segment(segment int) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '100ms'
+-- A segment has no statistics; and what the planner is kept from looks so dear to it
+-- that it would be compiled.
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     segment_table constant regclass := courier.segment_name(segment);
