@@ -13,8 +13,8 @@ import (
 // to look at all those before it. So the table is written anew when it has grown.
 const (
 	tidyEvery = time.Second // at most
-	tidyUnits = 100             // and after so many units
-	tidyBytes = 128 << 10       // if it is larger than this
+	tidyUnits = 100         // and after so many units
+	tidyBytes = 128 << 10   // if it is larger than this
 )
 
 // tidying is when courier_target.progress was last looked at.
