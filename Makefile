@@ -18,7 +18,8 @@ export PG_CONFIG GO
 SQL_PARTS = schema configuration queue capture transport node \
 	replication_set replication_set_table capture_trigger \
 	subscription_options subscription subscription_end lease dead_letter \
-	wait dead_letter_retry ship status node_health metrics worker
+	rotation wait dead_letter_retry ship status queue_status node_health \
+	housekeeping metrics worker
 
 
 SQL_FILES = $(SQL_PARTS:%=sql/%.sql)

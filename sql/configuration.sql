@@ -187,6 +187,7 @@ create table courier.subscription_state (
     next_retry_at timestamptz,
     shipper text,
     updated_at timestamptz not null default now(),
+    detached_at timestamptz,
     constraint subscription_state_pkey primary key (subscription_id),
     constraint subscription_state_subscription_fkey foreign key (subscription_id)
         references courier.subscription (subscription_id) on delete cascade,
@@ -214,6 +215,8 @@ comment on column courier.subscription_state.last_error_key is 'key of the row a
 comment on column courier.subscription_state.next_retry_at is 'when a retrying subscription is tried again';
 comment on column courier.subscription_state.shipper is 'who shipped last: sidecar, worker or session';
 comment on column courier.subscription_state.updated_at is 'when this row was last written';
+comment on column courier.subscription_state.detached_at is
+    'when the queue gave up what it had not confirmed; null while all of that is kept';
 
 create table courier.table_state (
     subscription_id int not null,

@@ -90,30 +90,6 @@ comment on column courier.subscription_status.replication_sets is 'replication s
 comment on column courier.subscription_status.capture is 'how changes are captured';
 comment on column courier.subscription_status.copy_data is 'whether rows that existed before were to be copied';
 
-create view courier.queue_status as
-select q.segment,
-       pg_catalog.count(*) - 1 as chunks,
-       coalesce(pg_catalog.sum(q.changes), 0)::int8 as changes,
-       pg_catalog.max(q.size) as bytes,
-       pg_catalog.to_timestamp((pg_catalog.min(q.clock) >> 16) / 1000.0::float8) as oldest_change,
-       pg_catalog.to_timestamp((pg_catalog.max(q.clock) >> 16) / 1000.0::float8) as newest_change
-from (select c.segment, c.changes, c.clock, null::int8 as size from courier.queue_chunk c
-      union all
-      -- one row a segment, so that an empty one is seen as well
-      select s.segment, null, null, pg_catalog.pg_total_relation_size(s.relation)
-      from (values ('queue_0', 'courier.queue_0'::pg_catalog.regclass),
-                   ('queue_1', 'courier.queue_1'::pg_catalog.regclass),
-                   ('queue_2', 'courier.queue_2'::pg_catalog.regclass)) s (segment, relation)) q
-group by q.segment
-order by q.segment;
-comment on view courier.queue_status is 'what each segment of the queue holds';
-comment on column courier.queue_status.segment is 'the segment';
-comment on column courier.queue_status.chunks is 'rows in it, shipped or not';
-comment on column courier.queue_status.changes is 'changes in it, shipped or not';
-comment on column courier.queue_status.bytes is 'its size on disk, indexes included';
-comment on column courier.queue_status.oldest_change is 'when its oldest change was committed';
-comment on column courier.queue_status.newest_change is 'when its newest change was committed';
-
 create view courier.stat_subscription as
 select s.subscription_id,
        s.subscription_name,
@@ -154,5 +130,5 @@ comment on column courier.stat_table.truncated is 'truncates shipped';
 comment on column courier.stat_table.copied is 'existing rows copied';
 comment on column courier.stat_table.updated_at is 'when a shipper last wrote them down';
 
-grant select on courier.subscription_status, courier.queue_status, courier.stat_subscription, courier.stat_table
+grant select on courier.subscription_status, courier.stat_subscription, courier.stat_table
     to public;

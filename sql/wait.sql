@@ -24,31 +24,10 @@ comment on column courier.queue_chunk.bytes is 'length of its data';
 -- in the target snapshot: no chunk of the queue lies between them. The position
 -- is a snapshot P, or P|S|K|XID: in the interval (P,S], up to (K,XID).
 create function courier.is_applied("position" text, target pg_snapshot) returns boolean
-language plpgsql stable
+language sql
 set search_path = pg_catalog, pg_temp
--- Segments have no statistics. From a guess the planner would read them whole,
--- and compile the query for longer than it runs.
-set enable_seqscan = off
-set jit = off
 as $$
-declare
-    p constant pg_snapshot := split_part("position", '|', 1);
-    s constant pg_snapshot := nullif(split_part("position", '|', 2), '');
-    last_k constant pg_lsn := nullif(split_part("position", '|', 3), '');
-    last_xid constant xid8 := nullif(split_part("position", '|', 4), '');
-    since constant xid8 := pg_snapshot_xmax(p);
-    until constant xid8 := pg_snapshot_xmax(target);
-    waiting constant xid8[] := array(select pg_snapshot_xip(p));
-begin
-    return not exists (
-            select from courier.queue_chunk q
-            where q.xid >= since and q.xid < until and pg_visible_in_snapshot(q.xid, target)
-              and (s is null or not pg_visible_in_snapshot(q.xid, s) or (q.k, q.xid) > (last_k, last_xid)))
-        and not exists (
-            select from courier.queue_chunk q
-            where q.xid = any (waiting) and pg_visible_in_snapshot(q.xid, target)
-              and (s is null or not pg_visible_in_snapshot(q.xid, s) or (q.k, q.xid) > (last_k, last_xid)));
-end
+    select courier.unapplied_since(null, "position", target) is null
 $$;
 revoke execute on function courier.is_applied(text, pg_snapshot) from public;
 comment on function courier.is_applied(text, pg_snapshot) is

@@ -8,6 +8,8 @@
  */
 #include "pg_courier.h"
 
+#include <limits.h>
+
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -19,7 +21,17 @@ PG_FUNCTION_INFO_V1(courier_version);
 
 int			courier_buffer_memory = 4096;
 char	   *courier_engine_library = NULL;
+int			courier_queue_full_policy = COURIER_FULL_BLOCK;
+int			courier_queue_max_size = 0;
+int			courier_segment_age = 600;
+int			courier_segment_size = 65536;
 bool		courier_workers = true;
+
+static const struct config_enum_entry full_policies[] = {
+	{"block", COURIER_FULL_BLOCK, false},
+	{"detach", COURIER_FULL_DETACH, false},
+	{NULL, 0, false}
+};
 
 void		_PG_init(void);
 
@@ -40,6 +52,34 @@ _PG_init(void)
 							   "",
 							   PGC_SUSET, 0,
 							   NULL, NULL, NULL);
+	DefineCustomEnumVariable("courier.queue_full_policy",
+							 "What happens when the queue has reached courier.queue_max_size.",
+							 "block: who changes replicated tables gets an error; detach: the slowest subscription is detached and needs a resync.",
+							 &courier_queue_full_policy,
+							 COURIER_FULL_BLOCK, full_policies,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("courier.queue_max_size",
+							"Most disk space that the queue of a database may take.",
+							"0 is no limit.",
+							&courier_queue_max_size,
+							0, 0, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_MB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("courier.segment_age",
+							"Age at which writers move on from a segment of the queue that holds anything.",
+							"0 is no limit.",
+							&courier_segment_age,
+							600, 0, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("courier.segment_size",
+							"Size at which writers move on from a segment of the queue.",
+							"Space is given back a segment at a time.",
+							&courier_segment_size,
+							65536, 64, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
 	DefineCustomBoolVariable("courier.workers",
 							 "Background workers ship subscriptions and keep house.",
 							 "Only where pg_courier is in shared_preload_libraries.",
@@ -58,6 +98,7 @@ _PG_init(void)
 	courier_relation_cache_init();
 	courier_buffer_init();
 	courier_transaction_end_init();
+	courier_queue_segment_init();
 	courier_shared_init();
 }
 

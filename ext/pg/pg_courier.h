@@ -13,6 +13,7 @@
 
 #include "access/attnum.h"
 #include "access/transam.h"
+#include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "utils/rel.h"
@@ -43,9 +44,20 @@ enum
 	QUEUE_COLUMNS = QUEUE_DATA
 };
 
+/* What happens when the queue has reached courier.queue_max_size. */
+typedef enum CourierFullPolicy
+{
+	COURIER_FULL_BLOCK,			/* who writes fails */
+	COURIER_FULL_DETACH			/* the slowest subscription is detached */
+} CourierFullPolicy;
+
 /* ---- init.c: settings ---- */
 extern int	courier_buffer_memory;	/* kB */
 extern char *courier_engine_library;	/* path without suffix, or "" */
+extern int	courier_queue_full_policy;
+extern int	courier_queue_max_size; /* MB, 0: no limit */
+extern int	courier_segment_age;	/* s, 0: no limit */
+extern int	courier_segment_size;	/* kB */
 extern bool courier_workers;
 
 /* ---- relation_cache.c: how to write a row of a relation ---- */
@@ -156,6 +168,12 @@ extern bool courier_preloaded(void);
 extern uint64 courier_wakeup_count(void);
 extern bool courier_wakeup_wait(uint64 seen, long timeout_ms,
 								uint32 wait_event);
+
+/* ---- queue_segment.c: which segment is written to, and is there room ---- */
+extern void courier_queue_segment_init(void);
+extern Oid	courier_current_segment(void);
+extern void courier_require_room(Relation segment, Relation *indexes,
+								 int nindexes, TimestampTz now, Size added);
 
 /* ---- queue_writer.c ---- */
 extern void courier_flush_to_queue(void);

@@ -18,11 +18,9 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/index.h"
-#include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
 #include "replication/origin.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 #include "utils/snapmgr.h"
@@ -64,27 +62,15 @@ courier_queue_missing(void)
 			 errhint("The extension is damaged; drop and create it again.")));
 }
 
-static Oid
-current_segment(void)
-{
-	Oid			schema = get_namespace_oid(COURIER_SCHEMA, false);
-	Oid			segment = get_relname_relid("queue_0", schema);
-
-	if (!OidIsValid(segment))
-		courier_queue_missing();
-	return segment;
-}
-
 /*
  * The time of this commit on the hybrid logical clock: never goes back
  * within a backend, whatever the system clock does.
  */
 static int64
-hybrid_clock(void)
+hybrid_clock(TimestampTz timestamp)
 {
 	static int64 last = 0;
-	int64		milliseconds = (GetCurrentTimestamp() +
-								UNIX_EPOCH_MICROSECONDS) / 1000;
+	int64		milliseconds = (timestamp + UNIX_EPOCH_MICROSECONDS) / 1000;
 	int64		now = milliseconds << CLOCK_COUNTER_BITS;
 
 	last = Max(now, last + 1);
@@ -94,10 +80,11 @@ hybrid_clock(void)
 static void
 open_writer(QueueWriter *writer)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	ListCell   *lc;
 
 	memset(writer, 0, sizeof(QueueWriter));
-	writer->segment = table_open(current_segment(), RowExclusiveLock);
+	writer->segment = table_open(courier_current_segment(), RowExclusiveLock);
 	foreach(lc, RelationGetIndexList(writer->segment))
 	{
 		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
@@ -108,13 +95,16 @@ open_writer(QueueWriter *writer)
 		writer->index_infos[writer->nindexes] = BuildIndexInfo(index);
 		writer->nindexes++;
 	}
+	if (courier_queue_max_size > 0)
+		courier_require_room(writer->segment, writer->indexes,
+							 writer->nindexes, now, 0);
 	writer->command = GetCurrentCommandId(true);
 	writer->values[QUEUE_K - 1] = LSNGetDatum(GetXLogInsertRecPtr());
 	writer->values[QUEUE_XID - 1] =
 		FullTransactionIdGetDatum(GetTopFullTransactionId());
 	writer->values[QUEUE_ORIGIN - 1] =
 		Int32GetDatum((int32) replorigin_session_origin);
-	writer->values[QUEUE_CLOCK - 1] = Int64GetDatum(hybrid_clock());
+	writer->values[QUEUE_CLOCK - 1] = Int64GetDatum(hybrid_clock(now));
 	writer->chunk = palloc(VARHDRSZ + COURIER_CHUNK_SIZE);
 }
 
@@ -157,6 +147,9 @@ store_chunk(QueueWriter *writer)
 							writer->values, writer->nulls);
 	heap_insert(writer->segment, tuple, writer->command, 0, writer->bulk);
 	insert_into_indexes(writer, &tuple->t_self);
+	if (courier_queue_max_size > 0)
+		courier_require_room(writer->segment, writer->indexes,
+							 writer->nindexes, 0, tuple->t_len);
 	heap_freetuple(tuple);
 
 	writer->seq++;

@@ -25,7 +25,10 @@ type Chunk struct {
 // Interval is what is to be read between two positions.
 type Interval struct {
 	Start, End change.Snapshot
-	start, end string // as text
+	// Subscription is the number of the one that it is read for: reading is an
+	// ErrNotHeld when the queue does not keep its changes. 0: for nobody.
+	Subscription int
+	start, end   string // as text
 
 	// read up to here
 	k   change.LSN
@@ -89,12 +92,18 @@ func Resume(p change.Position) *Interval {
 // Read returns the next chunks, until there are so many of them or so many bytes;
 // last says that none follow. Their data are views of one string.
 func (i *Interval) Read(ctx context.Context, s session.Session, chunks, bytes int) (page []Chunk, last bool, err error) {
+	// The columns are computed in their order: whether the queue holds is asked when
+	// the page has been read.
 	rows, err := s.Query(ctx, `SELECT courier.read_queue($1::pg_catalog.pg_snapshot, $2::pg_catalog.pg_snapshot,
-			$3::pg_catalog.pg_lsn, $4::pg_catalog.xid8, $5::pg_catalog.int4, $6::pg_catalog.int4, $7::pg_catalog.int4)`,
+			$3::pg_catalog.pg_lsn, $4::pg_catalog.xid8, $5::pg_catalog.int4, $6::pg_catalog.int4, $7::pg_catalog.int4),
+			$8 = '0' OR courier.still_holds($8::pg_catalog.int4)`,
 		i.start, i.end, i.k.String(), strconv.FormatUint(i.xid, 10), strconv.Itoa(int(i.seq)),
-		strconv.Itoa(chunks), strconv.Itoa(bytes))
+		strconv.Itoa(chunks), strconv.Itoa(bytes), strconv.Itoa(i.Subscription))
 	if err != nil {
 		return nil, false, fmt.Errorf("read the queue: %w", err)
+	}
+	if string(rows[0][1]) != "t" {
+		return nil, false, ErrNotHeld
 	}
 	if page, last, err = parsePage(rows[0][0]); err != nil {
 		return nil, false, fmt.Errorf("read the queue: %w", err)
@@ -134,6 +143,10 @@ func parsePage(page []byte) (chunks []Chunk, last bool, err error) {
 	}
 	return chunks, last, nil
 }
+
+// ErrNotHeld says that the queue may have lost changes of the subscription that it
+// is read for: it was detached to make room.
+var ErrNotHeld = errors.New("the queue does not keep the subscription's changes any more")
 
 var errPage = errors.New("a page is cut off; do the versions of the extension and of this program differ?")
 

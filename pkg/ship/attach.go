@@ -58,6 +58,9 @@ func (s *Shipper) tryAttach(ctx context.Context) error {
 	if err = s.findProgress(ctx, link); err != nil {
 		return err
 	}
+	if err = s.requireQueued(ctx, link); err != nil {
+		return err
+	}
 	s.link = link
 	s.letters.forget()
 	// an earlier call may have shipped and then been rolled back
@@ -131,9 +134,9 @@ func (s *Shipper) lock(ctx context.Context) error {
 // of it belongs to the connection's own role or to a superuser: a function that
 // somebody else has put there would run with that role's rights. Catalogs answer
 // that even to a role that may not use the schema.
-const existingObjects = `SELECT (SELECT count(*) = 2 FROM pg_catalog.pg_proc p
+const existingObjects = `SELECT (SELECT count(*) = 3 FROM pg_catalog.pg_proc p
 	 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-	 WHERE n.nspname = 'courier_target' AND p.proname IN ('check_updated', 'retry')),
+	 WHERE n.nspname = 'courier_target' AND p.proname IN ('check_updated', 'compact', 'retry')),
 	(SELECT pg_catalog.string_agg(DISTINCT r.rolname::pg_catalog.text, ', ')
 	 FROM (SELECT n.nspowner AS owner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'courier_target'
 	       UNION ALL SELECT p.proowner FROM pg_catalog.pg_proc p

@@ -29,6 +29,15 @@
 //	           before it are applied, it and those behind wait. The caller holds
 //	           the StopError and decides when to try again.
 //
+//	needs resync
+//	           the queue does not have, or no longer keeps, what follows the
+//	           target's progress: attaching and every read of the queue find out.
+//	           Nothing is shipped.
+//
+// The queue is emptied behind subscription_state.durable_position, which moves only
+// to what is flushed on the target, and is set back only by a shipper that finds a
+// restored target (see hold.go).
+//
 // Between two units, dead letters are retried that somebody wants retried, each in
 // a target transaction of its own.
 //

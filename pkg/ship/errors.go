@@ -27,6 +27,9 @@ type StopError struct {
 
 // Error implements error.
 func (e *StopError) Error() string {
+	if e.NeedsResync {
+		return fmt.Sprintf("subscription %s to node %s needs a resync: %v", e.Subscription, e.Node, e.Err)
+	}
 	where := ""
 	if e.Table != "" {
 		where = fmt.Sprintf(" %s of table %s", e.Op, e.Table)

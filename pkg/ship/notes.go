@@ -21,6 +21,7 @@ type notes struct {
 	at      time.Time
 	shipped int64
 	durable string // position known to be flushed on the target
+	held    string // subscription_state.durable_position as this shipper knows it
 }
 
 // writeNote writes the source's copy of the progress: about once a second, and
@@ -30,7 +31,10 @@ func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 	if !s.notes.due || s.notes.paused || (!idle && s.now().Sub(s.notes.at) < noteEvery) {
 		return nil
 	}
-	_, err := s.session.Query(ctx, `INSERT INTO courier.subscription_state AS t
+	// What is kept in the queue goes by durable_position. Who has attached to a target
+	// that was restored has set it back: a shipper that knows nothing of it must not
+	// set it forth.
+	rows, err := s.session.Query(ctx, `INSERT INTO courier.subscription_state AS t
 		(subscription_id, state, position, durable_position, shipped, shipper, updated_at)
 		VALUES ($1::pg_catalog.int4, 'streaming', $2, nullif($3, ''), $4::pg_catalog.int8, $5, pg_catalog.clock_timestamp())
 		ON CONFLICT (subscription_id) DO UPDATE SET state = excluded.state, position = excluded.position,
@@ -38,12 +42,19 @@ func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 		shipped = t.shipped + excluded.shipped, shipper = excluded.shipper, updated_at = excluded.updated_at,
 		last_error = NULL, last_error_sqlstate = NULL, last_error_hint = NULL, last_error_xid = NULL, last_error_k = NULL,
 		last_error_schema = NULL, last_error_table = NULL, last_error_operation = NULL, last_error_key = NULL,
-		next_retry_at = NULL`,
+		next_retry_at = NULL
+		WHERE t.detached_at IS NULL AND t.state <> 'needs_resync' AND coalesce(t.durable_position, '') = $6
+		RETURNING t.durable_position`,
 		strconv.Itoa(s.sub.ID), s.position.String(), s.notes.durable,
-		strconv.FormatInt(s.shipped-s.notes.shipped, 10), s.kind)
+		strconv.FormatInt(s.shipped-s.notes.shipped, 10), s.kind, s.notes.held)
+	if err == nil && len(rows) == 0 {
+		s.detach(ctx) // attaching finds out why
+		err = errMoved
+	}
 	if err != nil {
 		return fmt.Errorf("note the progress of subscription %s: %w", s.name, err)
 	}
+	s.notes.held = string(rows[0][0])
 	if err = s.writeCounts(ctx); err != nil {
 		return err
 	}
@@ -71,7 +82,7 @@ func Report(ctx context.Context, s session.Session, subscription, kind string, e
 		    next_retry_at = pg_catalog.clock_timestamp() + $6::pg_catalog.interval, shipper = $7,
 		    updated_at = pg_catalog.clock_timestamp()
 		FROM courier.subscription s
-		WHERE s.subscription_id = t.subscription_id AND s.subscription_name = $1`,
+		WHERE s.subscription_id = t.subscription_id AND s.subscription_name = $1 AND t.detached_at IS NULL`,
 		subscription, state, err.Error(), SQLState(err), Hint(err),
 		strconv.FormatInt(pause.Milliseconds(), 10)+" milliseconds", kind,
 		strconv.FormatUint(at.XID, 10), at.K.String(), at.Schema, at.Name, at.Op, at.Key)

@@ -75,6 +75,7 @@ type cutter struct {
 
 func (s *Shipper) newCutter(ctx context.Context, interval *queue.Interval) *cutter {
 	l := lookup{s.catalog, ctx}
+	interval.Subscription = s.sub.ID
 	reader, ahead := s.reader, true
 	if reader == nil {
 		reader, ahead = s.session, false

@@ -86,6 +86,7 @@ type Shipper struct {
 	undurable   bool // the last unit was not flushed on the target
 	lastCheck   time.Time
 	notes       notes
+	tidying     tidying
 }
 
 // unit sums up the pieces of a unit that the target has taken.
@@ -222,10 +223,18 @@ func (s *Shipper) ship(ctx context.Context, interval *queue.Interval) error {
 		if p == nil {
 			return nil
 		}
+		if p.unit == p { // no transaction is open on the target
+			if err = s.tidy(ctx); err != nil {
+				return err
+			}
+		}
 		if p.empty {
-			if p.ends {
+			if p.ends { // rows of others were passed
 				s.position = &p.position
-				s.notes.due = true // rows of others were passed
+				s.notes.due, s.undurable = true, true
+				if err = s.flushLater(ctx); err != nil {
+					return err
+				}
 			}
 			continue
 		}
@@ -308,6 +317,7 @@ func (s *Shipper) finishUnit(p *piece) {
 		s.slowUntil = place{}
 	}
 	s.notes.due = true
+	s.tidying.units++
 	if s.undurable = !p.unit.durable; !s.undurable {
 		s.notes.durable = p.head
 	}
@@ -346,17 +356,18 @@ func (s *Shipper) detach(ctx context.Context) {
 // restarted, and have lost units that were not flushed, or restored.
 func (s *Shipper) rest(ctx context.Context) error {
 	if s.inTransaction {
-		return nil
+		if s.head == s.position.String() {
+			return nil
+		}
+		return s.flush(ctx)
+	}
+	if err := s.tidy(ctx); err != nil {
+		return err
+	}
+	if err := s.flushLater(ctx); err != nil {
+		return err
 	}
 	now := s.now()
-	if s.undurable && now.Sub(s.lastDurable) >= durableEvery {
-		if err := s.link.Exec(ctx, s.advance(s.head, true)); err != nil {
-			return err
-		}
-		s.undurable, s.lastDurable, s.lastCheck = false, now, now
-		s.notes.durable, s.notes.due = s.head, true
-		return nil
-	}
 	if now.Sub(s.lastCheck) < checkEvery {
 		return nil
 	}

@@ -130,6 +130,32 @@ $courier$;
 COMMENT ON FUNCTION courier_target.retry(pg_catalog.uuid, pg_catalog.pg_lsn, pg_catalog.xid8, pg_catalog.int8, pg_catalog.int8) IS
     'Notes that a dead letter is applied by this transaction; an error if it was before.';
 
+CREATE OR REPLACE FUNCTION courier_target.compact(most pg_catalog.int8)
+RETURNS pg_catalog.int8 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '50ms'
+AS $courier$
+DECLARE
+    live courier_target.progress[];
+BEGIN
+    -- A dump that has its snapshot, but no lock yet, would find the table empty.
+    IF pg_relation_size('courier_target.progress') > most
+       AND NOT EXISTS (SELECT FROM pg_stat_activity AS a
+                       WHERE a.datname = current_database() AND a.application_name = 'pg_dump') THEN
+        LOCK TABLE courier_target.progress IN ACCESS EXCLUSIVE MODE;
+        live := ARRAY(SELECT p FROM courier_target.progress AS p);
+        TRUNCATE TABLE courier_target.progress;
+        INSERT INTO courier_target.progress SELECT p.* FROM unnest(live) AS p;
+    END IF;
+    RETURN pg_relation_size('courier_target.progress');
+EXCEPTION
+    WHEN lock_not_available OR insufficient_privilege THEN
+        RETURN pg_relation_size('courier_target.progress');
+END
+$courier$;
+COMMENT ON FUNCTION courier_target.compact(pg_catalog.int8) IS
+    'Writes progress anew if it is larger than so many bytes, which frees dead rows whatever snapshots there are; returns its size.';
+
 CREATE OR REPLACE FUNCTION courier_target.check_updated(
     updated pg_catalog.int8, expected pg_catalog.int8, relation pg_catalog.text)
 RETURNS pg_catalog.int8 LANGUAGE plpgsql

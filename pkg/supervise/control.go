@@ -71,6 +71,7 @@ type controller struct {
 	asked      time.Time       // when leases were last asked for
 	ended      chan *loop      // loops that have ended by themselves
 	ending     int             // loops that have been told to
+	house      housekeeping
 }
 
 // work returns nil when ctx is over.
@@ -100,6 +101,9 @@ func (c *controller) work(ctx, abandon context.Context) error {
 // look finds out what is new.
 func (c *controller) look(ctx, abandon context.Context) error {
 	c.beat.Store(time.Now().UnixNano())
+	if err := c.house.keep(abandon, c); err != nil {
+		return err
+	}
 	interval, generation, err := queue.Next(abandon, c.session, c.seen)
 	if err != nil {
 		return err

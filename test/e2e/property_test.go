@@ -43,10 +43,11 @@ func TestPropertyRandomTransactions(t *testing.T) {
 	background.Go(func() { p.countPositions(watch) })
 
 	var sessions sync.WaitGroup
+	enough := func() bool { return p.ended.Load() >= propertyTransactions }
 	failures := make(chan error, propertySessions)
 	for i := range propertySessions {
 		sessions.Go(func() {
-			if err := p.session(t.Context(), i, randomSource(seed, uint64(i)+1)); err != nil {
+			if err := p.session(t.Context(), i, randomSource(seed, uint64(i)+1), enough); err != nil {
 				failures <- fmt.Errorf("session %d: %w", i, err)
 			}
 		})
@@ -118,8 +119,8 @@ func (p *property) countPositions(ctx context.Context) {
 	}
 }
 
-// session runs random transactions until enough have ended.
-func (p *property) session(ctx context.Context, number int, random *rand.Rand) error {
+// session runs random transactions until it is enough.
+func (p *property) session(ctx context.Context, number int, random *rand.Rand, enough func() bool) error {
 	conn, err := p.r.source.Open(ctx, appDatabase)
 	if err != nil {
 		return err
@@ -134,7 +135,7 @@ func (p *property) session(ctx context.Context, number int, random *rand.Rand) e
 		return err
 	}
 	g := &generator{random: random}
-	for n := 0; p.ended.Load() < propertyTransactions; n++ {
+	for n := 0; !enough(); n++ {
 		if due := p.shelf.due(p.ended.Load(), p.positions.Load()); due != "" {
 			if err := run(due); err != nil {
 				return fmt.Errorf("%s: %w", due, err)

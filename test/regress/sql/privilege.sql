@@ -59,7 +59,8 @@ order by 1;
 -- what PUBLIC can call does no more than ask; the rest checks first
 select p.oid::regprocedure from pg_proc p
 where p.pronamespace = 'courier'::regnamespace and p.prosecdef
-  and has_function_privilege('regress_courier_nobody', p.oid, 'execute');
+  and has_function_privilege('regress_courier_nobody', p.oid, 'execute')
+order by p.proname collate "C";
 
 set role regress_courier_nobody;
 select subscription_name, node_name, state, last_error, last_error_sqlstate, last_error_hint from courier.subscription_status;

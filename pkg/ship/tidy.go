@@ -1,0 +1,53 @@
+package ship
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/pg-courier/pg_courier/pkg/dblink"
+)
+
+// Every unit leaves a dead row in courier_target.progress. While somebody on the
+// target holds a snapshot open, vacuum can't remove them, and each unit would have
+// to look at all those before it. So the table is written anew when it has grown.
+const (
+	tidyEvery = time.Second // at most
+	tidyUnits = 100         // and after so many units
+	tidyBytes = 128 << 10   // if it is larger than this
+)
+
+// tidying is when courier_target.progress was last looked at.
+type tidying struct {
+	units int
+	at    time.Time
+	limit int64 // size up to which it is left alone
+}
+
+// tidy has the target's progress table written anew if it is due. Nothing may be
+// in flight, nor a transaction open on the target.
+func (s *Shipper) tidy(ctx context.Context) error {
+	t := &s.tidying
+	if s.inTransaction || t.units < tidyUnits || s.now().Sub(t.at) < tidyEvery {
+		return nil
+	}
+	t.units, t.at = 0, s.now()
+	t.limit = max(t.limit, tidyBytes)
+	rows, err := s.link.Query(ctx, "SELECT courier_target.compact("+strconv.FormatInt(t.limit, 10)+")", 1)
+	if err != nil {
+		if dblink.Classify(err) == dblink.Unknown {
+			return err
+		}
+		// It is for the next time; what is to be shipped goes on.
+		s.log.Debug("compact the progress on the node", "subscription", s.name, "error", err.Error())
+		return nil
+	}
+	size, err := strconv.ParseInt(string(rows[0][0]), 10, 64)
+	if err != nil {
+		return err
+	}
+	if rewritten := size <= t.limit; rewritten {
+		t.limit = max(tidyBytes, 3*size) // what is alive may take that much
+	}
+	return nil
+}
