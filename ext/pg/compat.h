@@ -27,6 +27,23 @@
 #define courier_reserve_prefix(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
+/* Shared memory is asked for in a hook since 15, by _PG_init() itself before. */
+#if PG_VERSION_NUM >= 150000
+#define courier_request_shared_memory(function, previous) \
+	do { (previous) = shmem_request_hook; shmem_request_hook = (function); } while (0)
+#else
+typedef void (*shmem_request_hook_type) (void);
+#define courier_request_shared_memory(function, previous) \
+	do { (previous) = NULL; (function)(); } while (0)
+#endif
+
+/* Wait events of extensions have names of their own since 17. */
+#if PG_VERSION_NUM >= 170000
+#define courier_wait_event(name) WaitEventExtensionNew(name)
+#else
+#define courier_wait_event(name) ((void) (name), (uint32) PG_WAIT_EXTENSION)
+#endif
+
 /* BufFileReadExact() is new in 16; before, BufFileRead() returns a count. */
 #if PG_VERSION_NUM >= 160000
 #define courier_buffile_read(file, ptr, size) \

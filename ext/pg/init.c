@@ -42,6 +42,7 @@ _PG_init(void)
 	courier_relation_cache_init();
 	courier_buffer_init();
 	courier_transaction_end_init();
+	courier_shared_init();
 }
 
 /* courier.version() */

@@ -3,11 +3,15 @@
  *	  What happens to captured changes when the transaction ends.
  *
  * At PRE_COMMIT and PRE_PREPARE, where an error still aborts the transaction,
- * they are stored in the queue.  Behind that nothing here can fail.
+ * they are stored in the queue.  Behind that nothing here can fail.  At COMMIT
+ * they have become visible, and those who wait for changes are woken.
  */
 #include "pg_courier.h"
 
 #include "access/xact.h"
+
+/* Has this transaction put anything into the queue? */
+static bool queued = false;
 
 static void
 xact_callback(XactEvent event, void *arg)
@@ -16,7 +20,8 @@ xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			if (!courier_buffer_is_empty())
+			queued = !courier_buffer_is_empty();
+			if (queued)
 				courier_flush_to_queue();
 			courier_buffer_close();
 			break;
@@ -24,12 +29,16 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			courier_shape_end_transaction(true);
 			courier_buffer_reset();
+			if (queued)
+				courier_wakeup_signal();
+			queued = false;
 			break;
 
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			courier_shape_end_transaction(false);
 			courier_buffer_reset();
+			queued = false;
 			break;
 
 		default:

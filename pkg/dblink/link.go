@@ -157,18 +157,35 @@ func (l *Link) Send(ctx context.Context, sql []byte) error {
 // Busy says that a Wait is due.
 func (l *Link) Busy() bool { return l.busy }
 
+const outcomeColumns = "completed, pg_catalog.array_to_string(counts, ','), sqlstate, message, detail, hint, context"
+
 // Wait waits for the statements that Send started. An error here means that it
 // is not known what became of them.
 func (l *Link) Wait(ctx context.Context) (Outcome, error) {
 	l.busy = false
-	rows, err := l.session.Query(ctx,
-		`SELECT completed, pg_catalog.array_to_string(counts, ','), sqlstate, message, detail, hint, context
-		 FROM courier.remote_wait($1)`, l.name)
+	rows, err := l.session.Query(ctx, "SELECT "+outcomeColumns+" FROM courier.remote_wait($1)", l.name)
 	if err != nil {
 		return Outcome{}, fmt.Errorf("wait for node %s: %w", l.node, err)
 	}
-	row := rows[0]
-	outcome := Outcome{}
+	return l.outcome(rows[0])
+}
+
+// Run is Send and Wait in one round trip, for when there is nothing to do in
+// between. An error here means that it is not known what became of the
+// statements.
+func (l *Link) Run(ctx context.Context, sql []byte) (Outcome, error) {
+	if len(sql) == 0 {
+		return Outcome{}, errors.New("run on node " + l.node + ": there is no statement")
+	}
+	rows, err := l.session.Query(ctx, "SELECT "+outcomeColumns+" FROM courier.remote_run($1, $2)", l.name, sql)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("run on node %s: %w", l.node, err)
+	}
+	return l.outcome(rows[0])
+}
+
+// outcome reads a row of outcomeColumns.
+func (l *Link) outcome(row session.Row) (outcome Outcome, err error) {
 	if outcome.Completed, err = strconv.Atoi(string(row[0])); err != nil {
 		return Outcome{}, fmt.Errorf("wait for node %s: %w", l.node, err)
 	}

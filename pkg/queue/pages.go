@@ -17,7 +17,8 @@ const (
 type Pages struct {
 	interval *Interval
 	session  session.Session
-	chunks   int // most in the next page
+	first    *page // read already
+	chunks   int   // most in the next page
 	ended    bool
 
 	// Reading ahead only.
@@ -36,8 +37,11 @@ type page struct {
 // nothing else until Close, ahead lets the next page be read while the caller
 // works on this one; ctx then bounds all reads.
 func (i *Interval) Pages(ctx context.Context, s session.Session, ahead bool) *Pages {
-	p := &Pages{interval: i, session: s, chunks: firstChunks}
-	if ahead {
+	p := &Pages{interval: i, session: s, first: i.first, chunks: firstChunks}
+	if i.first != nil {
+		i.first, p.chunks = nil, pageChunks
+	}
+	if ahead && (p.first == nil || !p.first.last) {
 		p.pages, p.stop = make(chan page), make(chan struct{})
 		go p.readAhead(ctx)
 	}
@@ -50,9 +54,12 @@ func (p *Pages) Next(ctx context.Context) (chunks []Chunk, last bool, err error)
 		return nil, true, nil
 	}
 	var next page
-	if p.pages == nil {
+	switch {
+	case p.first != nil:
+		next, p.first = *p.first, nil
+	case p.pages == nil:
 		next = p.read(ctx)
-	} else {
+	default:
 		next = <-p.pages
 	}
 	p.ended = next.last || next.err != nil

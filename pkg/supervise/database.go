@@ -19,17 +19,18 @@ import (
 
 // database is a source database with the loops of its subscriptions.
 type database struct {
-	config *Config
-	name   string
-	dsn    string
-	log    *slog.Logger
-	state  tracker
-	budget budget
-	fresh  news // something was queued
-	turned news // the configuration has changed
-	nodes  *health.Prober
-	notes  reports
-	beat   atomic.Int64 // when it last showed signs of life, ns since 1970
+	config  *Config
+	name    string
+	dsn     string
+	log     *slog.Logger
+	state   tracker
+	budget  budget
+	fresh   bell // something was queued
+	turned  news // the configuration has changed
+	crowded news // a loop waits for a session
+	nodes   *health.Prober
+	notes   reports
+	beat    atomic.Int64 // when it last showed signs of life, ns since 1970
 
 	mu      sync.Mutex
 	version string
@@ -39,7 +40,8 @@ type database struct {
 func newDatabase(config *Config, d Database) *database {
 	log := config.Log.With("database", d.Name)
 	db := &database{config: config, name: d.Name, dsn: d.DSN, log: log, loops: make(map[string]*loop),
-		state: tracker{log: log, name: "database"}, notes: reports{pending: make(map[string]report), due: make(chan struct{}, 1)}}
+		state: tracker{log: log, name: "database"}, notes: reports{pending: make(map[string]report), due: make(chan struct{}, 1)},
+		fresh: bell{asked: make(chan struct{}, 1)}}
 	db.beat.Store(time.Now().UnixNano())
 	db.state.current = condition{state: "connecting", since: time.Now()}
 	db.nodes = health.New(health.Config{DSN: d.DSN, Interval: config.ProbeInterval, Log: log})

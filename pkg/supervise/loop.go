@@ -137,6 +137,7 @@ func (l *loop) session(ctx, abandon context.Context) (rest <-chan struct{}, err 
 		if l.state.get().state == "" {
 			l.state.set(slog.LevelInfo, "waiting", nil, 0)
 		}
+		l.database.crowded.ring()
 		if !budget.acquire(ctx) {
 			return nil, ctx.Err()
 		}
@@ -172,14 +173,11 @@ func (l *loop) session(ctx, abandon context.Context) (rest <-chan struct{}, err 
 }
 
 const (
-	// Between two looks at an empty queue.
+	// Between two looks at an empty queue when the bell does not work.
 	shortestPause = 2 * time.Millisecond
 	longestPause  = 200 * time.Millisecond
-	// restAfter is when a loop that finds nothing stops polling and waits for
-	// news; it still looks after its node every restEvery.
-	restAfter = time.Second
-	restEvery = 5 * time.Second
-	// parkAfter is when it gives its sessions back, at once if others wait.
+	// parkAfter is when an idle loop gives its sessions back, at once if others
+	// wait.
 	parkAfter = 30 * time.Second
 	// turn is how long a loop ships while others wait for a session.
 	turn = 2 * time.Second
@@ -192,7 +190,7 @@ func (l *loop) ship(ctx, abandon context.Context, shipper *ship.Shipper) (rest <
 	busy := began // when something was last shipped
 	pause := shortestPause
 	for ctx.Err() == nil {
-		news := l.database.fresh.wait()
+		rung, turned, crowded := l.database.fresh.listen(), l.database.turned.wait(), l.database.crowded.wait()
 		changes, err := shipper.Drain(abandon)
 		if err != nil {
 			return nil, err
@@ -202,31 +200,27 @@ func (l *loop) ship(ctx, abandon context.Context, shipper *ship.Shipper) (rest <
 		if changes > 0 {
 			busy, pause = time.Now(), shortestPause
 			if pressed() && time.Since(began) > turn {
-				return nil, nil
+				return nil, shipper.Note(abandon)
 			}
-			continue
+		} else if pressed() || time.Since(busy) > parkAfter {
+			return rung, nil
 		}
-		idle := time.Since(busy)
-		switch {
-		case pressed(), idle > parkAfter:
-			return news, nil
-		case idle > restAfter:
-			timer := time.NewTimer(restEvery)
-			select {
-			case <-news:
-				pause = shortestPause
-				busy = time.Now()
-			case <-l.database.turned.wait():
-			case <-timer.C:
-			case <-ctx.Done():
-			}
-			timer.Stop()
-		default:
-			sleep(ctx, pause)
+		idle := shipper.Idle()
+		if !l.database.fresh.works.Load() {
+			idle = min(idle, pause)
 			pause = min(2*pause, longestPause)
 		}
+		timer := time.NewTimer(idle)
+		select {
+		case <-rung:
+		case <-turned:
+		case <-crowded:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
 	}
-	return nil, ctx.Err()
+	return nil, errors.Join(ctx.Err(), shipper.Note(abandon))
 }
 
 // fail notes an error and waits before the next try.
