@@ -119,13 +119,21 @@ courier_function(const char *name, int nargs, const Oid *types)
 						  nargs, types, false);
 }
 
-/* The same errors as from functions that are written in SQL. */
+/*
+ * The same errors as from functions that are written in SQL.  A role is asked
+ * for its rights once a session: all it learns here is that there is work.
+ */
 static void
 require_rights(void)
 {
+	static Oid	administrator = InvalidOid;
 	Oid			text = TEXTOID;
 
-	OidFunctionCall0(courier_function("require_administrator", 0, NULL));
+	if (GetUserId() != administrator)
+	{
+		OidFunctionCall0(courier_function("require_administrator", 0, NULL));
+		administrator = GetUserId();
+	}
 	if (IsolationUsesXactSnapshot())
 		OidFunctionCall1(courier_function("require_read_committed", 1, &text),
 						 CStringGetTextDatum("wait_for_changes"));
