@@ -152,7 +152,8 @@ extern void courier_transaction_end_init(void);
 /* ---- shared.c: shared memory, if preloaded ---- */
 extern void courier_shared_init(void);
 extern bool courier_preloaded(void);
-extern void courier_wakeup_signal(void);
+extern void courier_wakeup_signal(bool queued);
+extern uint64 courier_shared_signals(void);
 extern uint64 courier_shared_commits(void);
 extern int	courier_waiter_take(void);
 extern void courier_waiter_arm(int waiter);
@@ -162,6 +163,7 @@ extern void courier_waiter_release(int waiter);
 extern uint64 courier_wakeup_count(void);
 extern bool courier_wakeup_wait(uint64 seen, long timeout_ms,
 								uint32 wait_event);
+extern uint32 courier_wakeup_event(void);
 
 /* ---- queue_writer.c ---- */
 extern void courier_flush_to_queue(void);

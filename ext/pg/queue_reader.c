@@ -9,7 +9,6 @@
 #include "queue_scan.h"
 
 #include "access/tableam.h"
-#include "funcapi.h"
 #include "libpq/pqformat.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
@@ -17,7 +16,6 @@
 #include "utils/xid8.h"
 
 PG_FUNCTION_INFO_V1(courier_read_queue);
-PG_FUNCTION_INFO_V1(courier_next_page);
 
 static bool
 in_interval(QueueInterval *interval, uint64 xid)
@@ -25,14 +23,6 @@ in_interval(QueueInterval *interval, uint64 xid)
 	return courier_sees(interval->end, xid) &&
 		!courier_sees(interval->start, xid);
 }
-
-/* Where a page begins: behind this chunk. */
-typedef struct ChunkPlace
-{
-	Datum		k;
-	Datum		xid;
-	Datum		seq;
-} ChunkPlace;
 
 /* Begins a scan of a (k, xid, seq) index behind a place, as a row comparison. */
 static void
@@ -137,9 +127,9 @@ append_chunk(StringInfo page, SegmentScan *scan)
  * The chunks of an interval behind a place, until there are so many chunks or
  * bytes.
  */
-static bytea *
-read_page(QueueInterval *interval, ChunkPlace *place, int32 most_chunks,
-		  int32 most_bytes)
+bytea *
+courier_queue_page(QueueInterval *interval, ChunkPlace *place,
+				   int32 most_chunks, int32 most_bytes)
 {
 	ScanKeyData rows[COURIER_SEGMENTS][K_INDEX_COLUMNS];
 	SegmentScan scans[COURIER_SEGMENTS];
@@ -180,50 +170,7 @@ courier_read_queue(PG_FUNCTION_ARGS)
 	ChunkPlace	place = {PG_GETARG_DATUM(2), PG_GETARG_DATUM(3),
 	PG_GETARG_DATUM(4)};
 
-	PG_RETURN_BYTEA_P(read_page(&interval, &place, PG_GETARG_INT32(5),
-								PG_GETARG_INT32(6)));
-}
-
-/* Columns of next_page()'s result. */
-enum
-{
-	NEXT_POSITION,
-	NEXT_LAST_XID,
-	NEXT_PAGE,
-	NEXT_COLUMNS
-};
-
-/*
- * courier.next_page(start, chunks, bytes) → (now, last_xid, page): look() and
- * read_queue() in one.  The interval is (start, now], and the page its first.
- */
-Datum
-courier_next_page(PG_FUNCTION_ARGS)
-{
-	QueueInterval interval = {PointerGetDatum(PG_GETARG_VARLENA_P(0)),
-	courier_position_now()};
-	QueueExtent extent = courier_queue_extent(&interval);
-	TupleDesc	desc;
-	Datum		values[NEXT_COLUMNS];
-	bool		nulls[NEXT_COLUMNS] = {0};
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	desc = BlessTupleDesc(desc);
-	values[NEXT_POSITION] = interval.end;
-	nulls[NEXT_LAST_XID] = nulls[NEXT_PAGE] = !extent.found;
-	if (extent.found)
-	{
-		ChunkPlace	place = {LSNGetDatum(extent.first_k),
-			FullTransactionIdGetDatum(FullTransactionIdFromU64(0)),
-		Int32GetDatum(-1)};
-
-		courier_flush_transaction(extent.last_xid);
-		values[NEXT_LAST_XID] =
-			FullTransactionIdGetDatum(FullTransactionIdFromU64(extent.last_xid));
-		values[NEXT_PAGE] =
-			PointerGetDatum(read_page(&interval, &place, PG_GETARG_INT32(1),
-									  PG_GETARG_INT32(2)));
-	}
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+	PG_RETURN_BYTEA_P(courier_queue_page(&interval, &place,
+										 PG_GETARG_INT32(5),
+										 PG_GETARG_INT32(6)));
 }

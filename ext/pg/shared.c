@@ -3,8 +3,9 @@
  *	  Shared memory: how a commit wakes those who wait for changes.
  *
  * There is shared memory only if the library was preloaded.  Each database has
- * a counter of the commits that queued something, and a bitmap of the waiters
- * that are to be woken by the next one.  There is no lock.
+ * a counter of the commits that concern waiters, another of those among them
+ * that queued something, and a bitmap of the waiters that are to be woken by the
+ * next.  There is no lock.
  *
  *	  waiter:     takes a slot, sets its bit, looks at the counter, sleeps
  *	  committer:  raises the counter, looks at the bitmap, and if a bit is
@@ -40,7 +41,8 @@
 typedef struct DatabaseSlot
 {
 	pg_atomic_uint32 database;	/* 0: free.  Never given back */
-	pg_atomic_uint64 commits;
+	pg_atomic_uint64 signals;
+	pg_atomic_uint64 commits;	/* those that queued something */
 	pg_atomic_uint64 armed[WAITER_WORDS];
 } DatabaseSlot;
 
@@ -93,6 +95,7 @@ start_shared_memory(void)
 			DatabaseSlot *slot = &shared->databases[i].slot;
 
 			pg_atomic_init_u32(&slot->database, 0);
+			pg_atomic_init_u64(&slot->signals, 0);
 			pg_atomic_init_u64(&slot->commits, 0);
 			for (int word = 0; word < WAITER_WORDS; word++)
 				pg_atomic_init_u64(&slot->armed[word], 0);
@@ -122,7 +125,7 @@ process_utility(PlannedStmt *statement, const char *query_string,
 							   context, params, environment, receiver,
 							   completion);
 	if (finishes)
-		courier_wakeup_signal();
+		courier_wakeup_signal(true);
 }
 
 void
@@ -184,16 +187,21 @@ wake(int word, uint64 bits)
 	}
 }
 
-/* Called when what the transaction has queued is visible to others. */
+/*
+ * Called when what the transaction has queued, or changed otherwise that
+ * concerns waiters, is visible to others.
+ */
 void
-courier_wakeup_signal(void)
+courier_wakeup_signal(bool queued)
 {
 	DatabaseSlot *slot;
 
 	if (shared == NULL)
 		return;
 	slot = my_database();
-	pg_atomic_fetch_add_u64(&slot->commits, 1); /* a full barrier */
+	if (queued)
+		pg_atomic_fetch_add_u64(&slot->commits, 1);
+	pg_atomic_fetch_add_u64(&slot->signals, 1); /* a full barrier */
 	for (int word = 0; word < WAITER_WORDS; word++)
 	{
 		if (pg_atomic_read_u64(&slot->armed[word]) != 0)
@@ -203,7 +211,14 @@ courier_wakeup_signal(void)
 
 /* ---- waiters ---- */
 
-/* How many transactions of this database have queued something. */
+/* How many commits of this database have concerned waiters. */
+uint64
+courier_shared_signals(void)
+{
+	return pg_atomic_read_u64(&my_database()->signals);
+}
+
+/* How many of them have queued something. */
 uint64
 courier_shared_commits(void)
 {

@@ -10,8 +10,13 @@
 
 #include "access/xact.h"
 
+PG_FUNCTION_INFO_V1(courier_wake_at_commit);
+
 /* Has this transaction put anything into the queue? */
 static bool queued = false;
+
+/* Does it concern waiters otherwise? */
+static bool concerns_waiters = false;
 
 static void
 xact_callback(XactEvent event, void *arg)
@@ -29,21 +34,32 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			courier_shape_end_transaction(true);
 			courier_buffer_reset();
-			if (queued)
-				courier_wakeup_signal();
-			queued = false;
+			if (queued || concerns_waiters)
+				courier_wakeup_signal(queued);
+			queued = concerns_waiters = false;
 			break;
 
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			courier_shape_end_transaction(false);
 			courier_buffer_reset();
-			queued = false;
+			queued = concerns_waiters = false;
 			break;
 
 		default:
 			break;
 	}
+}
+
+/*
+ * courier.wake_at_commit(): those who wait for changes are woken also if this
+ * transaction queues nothing.
+ */
+Datum
+courier_wake_at_commit(PG_FUNCTION_ARGS)
+{
+	concerns_waiters = true;
+	PG_RETURN_VOID();
 }
 
 void

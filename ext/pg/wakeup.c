@@ -32,13 +32,31 @@ static uint64 found_by_polling = 0;
 static struct varlena *polled_up_to = NULL;
 
 /*
- * How often this database's queue has got something.  To be read before
- * looking into the queue.
+ * Moves with every commit that waiters should look after: it has queued
+ * something, or changed the configuration.  To be read before looking.
  */
 uint64
 courier_wakeup_count(void)
 {
+	return courier_preloaded() ? courier_shared_signals() : found_by_polling;
+}
+
+/* Moves only with commits that have queued something. */
+static uint64
+queued_count(void)
+{
 	return courier_preloaded() ? courier_shared_commits() : found_by_polling;
+}
+
+/* What a waiting process is seen to wait for. */
+uint32
+courier_wakeup_event(void)
+{
+	static uint32 event = 0;
+
+	if (event == 0)
+		event = courier_wait_event("CourierWaitForChanges");
+	return event;
 }
 
 /* Sleeps until the latch is set, or so long. */
@@ -101,12 +119,12 @@ courier_wakeup_wait(uint64 seen, long timeout_ms, uint32 wait_event)
 	PG_ENSURE_ERROR_CLEANUP(release_waiter, Int32GetDatum(waiter));
 	{
 		courier_waiter_arm(waiter);
-		if (courier_shared_commits() == seen && timeout_ms > 0)
+		if (courier_shared_signals() == seen && timeout_ms > 0)
 			sleep_on_latch(timeout_ms, wait_event);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(release_waiter, Int32GetDatum(waiter));
 	courier_waiter_release(waiter);
-	return courier_shared_commits() != seen;
+	return courier_shared_signals() != seen;
 }
 
 /* ---- courier.wait_for_changes ---- */
@@ -159,31 +177,30 @@ courier_wait_for_changes(PG_FUNCTION_ARGS)
 {
 	static bool begun = false;
 	static uint64 seen;
-	static uint32 wait_event = 0;
 	int64		timeout = milliseconds(PG_GETARG_INTERVAL_P(0));
 	TimestampTz start = GetCurrentTimestamp();
-	bool		moved;
 
 	require_rights();
-	if (wait_event == 0)
-		wait_event = courier_wait_event("CourierWaitForChanges");
 	if (!begun)
 	{
 		if (!courier_preloaded())
 			(void) courier_queue_moved(&polled_up_to);
-		seen = courier_wakeup_count();
+		seen = queued_count();
 		begun = true;
 	}
 	for (;;)
 	{
+		uint64		count = courier_wakeup_count();
 		int64		elapsed = (GetCurrentTimestamp() - start) / 1000;
 		long		rest = (long) Min(Max(timeout - elapsed, 0), INT_MAX);
+		bool		moved = queued_count() != seen;
 
-		moved = courier_wakeup_wait(seen, rest, wait_event);
+		if (!moved && rest == 0 && !courier_preloaded())
+			moved = has_moved(count);
+		if (moved)
+			seen = queued_count();
 		if (moved || rest == 0)
-			break;
+			PG_RETURN_BOOL(moved);
+		(void) courier_wakeup_wait(count, rest, courier_wakeup_event());
 	}
-	if (moved)
-		seen = courier_wakeup_count();
-	PG_RETURN_BOOL(moved);
 }

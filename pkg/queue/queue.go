@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/change"
 	"github.com/pg-courier/pg_courier/pkg/session"
@@ -34,16 +35,17 @@ type Interval struct {
 }
 
 // Next opens the interval from a finished position to now, and reads its first
-// page; nil if nothing is queued in it. The generation of the configuration valid
-// at its end is returned in any case.
+// page; nil if nothing is queued in it. While that is so, and the configuration is
+// of the known generation, it waits for so long. The generation valid at its end
+// is returned in any case.
 //
 // The interval ends behind the last transaction queued in it, not at the present
 // snapshot: ids of later transactions, which may have completed without leaving
 // anything on disk, can be used again after a crash, and must not count as seen.
 // The last one is on disk before the interval is used.
-func Next(ctx context.Context, s session.Session, start change.Snapshot) (*Interval, int64, error) {
+func Next(ctx context.Context, s session.Session, start change.Snapshot, known int64, wait time.Duration) (*Interval, int64, error) {
 	from := start.String()
-	rows, err := s.Query(ctx, nextPage, from)
+	rows, err := s.Query(ctx, nextPage, from, strconv.FormatInt(known, 10), strconv.FormatInt(wait.Milliseconds(), 10))
 	if err != nil {
 		return nil, 0, fmt.Errorf("look into the queue: %w", err)
 	}
@@ -57,18 +59,18 @@ func Next(ctx context.Context, s session.Session, start change.Snapshot) (*Inter
 	return i, generation, nil
 }
 
-var nextPage = fmt.Sprintf(`SELECT n.now::pg_catalog.text, n.last_xid, n.page, (SELECT generation FROM courier.configuration)
-	FROM courier.next_page($1::pg_catalog.pg_snapshot, %d, %d) AS n`, firstChunks, pageBytes)
+var nextPage = fmt.Sprintf(`SELECT now::pg_catalog.text, generation, last_xid, page
+	FROM courier.next_page($1::pg_catalog.pg_snapshot, %d, %d, $2::pg_catalog.int8, $3::pg_catalog.int4)`, firstChunks, pageBytes)
 
 // opened makes an interval of a row of nextPage.
 func opened(row session.Row, start change.Snapshot) (*Interval, int64, error) {
-	generation, err := strconv.ParseInt(string(row[3]), 10, 64)
-	if err != nil || row[1] == nil {
+	generation, err := strconv.ParseInt(string(row[1]), 10, 64)
+	if err != nil || row[2] == nil {
 		return nil, generation, err
 	}
 	now, err1 := change.ParseSnapshot(string(row[0]))
-	last, err2 := strconv.ParseUint(string(row[1]), 10, 64)
-	first, ends, err3 := parsePage(row[2])
+	last, err2 := strconv.ParseUint(string(row[2]), 10, 64)
+	first, ends, err3 := parsePage(row[3])
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, 0, err
 	}

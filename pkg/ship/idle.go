@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/pg-courier/pg_courier/pkg/queue"
 )
 
 const (
@@ -31,6 +33,26 @@ func (s *Shipper) Idle() time.Duration {
 		due = soonest
 	}
 	return max(due.Sub(s.now()), time.Millisecond)
+}
+
+// opened is an interval that a Drain is to begin with.
+type opened struct {
+	interval   *queue.Interval
+	generation int64
+}
+
+// Await waits, in the session, until there is something for Drain to ship or to
+// look after, but no longer than limit, nor than Idle says. It is the session's
+// server that waits, so nothing is committed unnoticed.
+func (s *Shipper) Await(ctx context.Context, limit time.Duration) error {
+	if s.link == nil || s.position == nil || s.position.End != nil {
+		return nil // Drain knows what to do
+	}
+	interval, generation, err := queue.Next(ctx, s.session, s.position.Start, s.sub.Generation, min(limit, s.Idle()))
+	if err == nil && interval != nil {
+		s.next = opened{interval, generation}
+	}
+	return err
 }
 
 // rest is what there is to do when nothing is queued: to have the last units

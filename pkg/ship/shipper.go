@@ -61,6 +61,8 @@ type Shipper struct {
 	position *change.Position // consumed up to here; nil before the first copy
 	head     string           // the target's progress, in flight included
 
+	next opened // by Await
+
 	fold    *batch.Fold
 	scripts [2]*render.Script // one in flight, one being written
 	changes []numbered        // of the piece being written, row by row
@@ -164,9 +166,12 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 	if s.position.End != nil {
 		return false, s.ship(ctx, queue.Resume(*s.position))
 	}
-	interval, generation, err := queue.Next(ctx, s.session, s.position.Start)
-	if err != nil {
-		return true, err
+	interval, generation := s.next.interval, s.next.generation
+	s.next = opened{}
+	if interval == nil {
+		if interval, generation, err = queue.Next(ctx, s.session, s.position.Start, s.sub.Generation, 0); err != nil {
+			return true, err
+		}
 	}
 	if generation != s.sub.Generation {
 		if err = s.reload(ctx); err != nil {
@@ -319,7 +324,7 @@ func (s *Shipper) nextScript() *render.Script {
 
 // detach gives up the connection, whatever its state.
 func (s *Shipper) detach(ctx context.Context) {
-	s.flight = nil
+	s.flight, s.next = nil, opened{}
 	s.forgetUnit()
 	if s.link == nil {
 		return

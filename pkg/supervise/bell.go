@@ -17,24 +17,22 @@ const (
 	bellSilence = 15 * time.Second
 )
 
-// bell rings when something was queued. It has a session of its own, in which
-// it waits for changes while somebody listens: who is busy shipping finds by
-// itself what else was queued, and those who commit it need not wake anybody.
+// bell rings when something was queued: for loops that have no session to wait
+// in. It has one of its own, in which it waits for changes while somebody
+// listens.
 type bell struct {
 	news
-	works atomic.Bool   // else listeners have to look by themselves
+	works atomic.Bool
 	asked chan struct{} // somebody listens
 }
 
-// listen returns a channel that is closed at the next ring. Get it before
-// looking whether there is something to do: what is committed later rings.
-func (b *bell) listen() <-chan struct{} {
-	rung := b.wait()
+// ask says that somebody listens for the next ring: of what was committed since
+// the last one it heard of.
+func (b *bell) ask() {
 	select {
 	case b.asked <- struct{}{}:
 	default:
 	}
-	return rung
 }
 
 // run rings until ctx is over.
@@ -42,12 +40,11 @@ func (b *bell) run(ctx, abandon context.Context, dsn string, log *slog.Logger) {
 	pause := newBackoff()
 	for ctx.Err() == nil {
 		err := b.attend(ctx, abandon, dsn, pause.Reset)
-		b.works.Store(false)
-		b.ring() // listeners have to look by themselves from now on
+		b.works.Store(false) // the control session looks instead
 		if ctx.Err() != nil {
 			return
 		}
-		log.Warn("changes are found by polling", "error", err.Error())
+		log.Warn("changes for resting subscriptions are found by polling", "error", err.Error())
 		sleep(ctx, pause.NextBackOff())
 	}
 }

@@ -19,18 +19,17 @@ import (
 
 // database is a source database with the loops of its subscriptions.
 type database struct {
-	config  *Config
-	name    string
-	dsn     string
-	log     *slog.Logger
-	state   tracker
-	budget  budget
-	fresh   bell // something was queued
-	turned  news // the configuration has changed
-	crowded news // a loop waits for a session
-	nodes   *health.Prober
-	notes   reports
-	beat    atomic.Int64 // when it last showed signs of life, ns since 1970
+	config *Config
+	name   string
+	dsn    string
+	log    *slog.Logger
+	state  tracker
+	budget budget
+	fresh  bell // something was queued
+	turned news // the configuration has changed
+	nodes  *health.Prober
+	notes  reports
+	beat   atomic.Int64 // when it last showed signs of life, ns since 1970
 
 	mu      sync.Mutex
 	version string

@@ -137,7 +137,6 @@ func (l *loop) session(ctx, abandon context.Context) (rest <-chan struct{}, err 
 		if l.state.get().state == "" {
 			l.state.set(slog.LevelInfo, "waiting", nil, 0)
 		}
-		l.database.crowded.ring()
 		if !budget.acquire(ctx) {
 			return nil, ctx.Err()
 		}
@@ -169,13 +168,13 @@ func (l *loop) session(ctx, abandon context.Context) (rest <-chan struct{}, err 
 	if held == 2 {
 		config.Reader = sessions[1]
 	}
-	return l.ship(ctx, abandon, ship.New(config))
+	return l.ship(ctx, abandon, sessions[0], ship.New(config))
 }
 
 const (
-	// Between two looks at an empty queue when the bell does not work.
-	shortestPause = 2 * time.Millisecond
-	longestPause  = 200 * time.Millisecond
+	// longestWait is how long a loop waits for changes before it looks whether
+	// others wait for its sessions.
+	longestWait = time.Second
 	// parkAfter is when an idle loop gives its sessions back, at once if others
 	// wait.
 	parkAfter = 30 * time.Second
@@ -184,13 +183,12 @@ const (
 )
 
 // ship ships until an error, or until it is time to give the sessions back.
-func (l *loop) ship(ctx, abandon context.Context, shipper *ship.Shipper) (rest <-chan struct{}, err error) {
+func (l *loop) ship(ctx, abandon context.Context, s *session.PGX, shipper *ship.Shipper) (rest <-chan struct{}, err error) {
 	pressed := l.database.budget.pressed
 	began := time.Now()
 	busy := began // when something was last shipped
-	pause := shortestPause
 	for ctx.Err() == nil {
-		rung, turned, crowded := l.database.fresh.listen(), l.database.turned.wait(), l.database.crowded.wait()
+		rung := l.database.fresh.wait()
 		changes, err := shipper.Drain(abandon)
 		if err != nil {
 			return nil, err
@@ -198,30 +196,40 @@ func (l *loop) ship(ctx, abandon context.Context, shipper *ship.Shipper) (rest <
 		l.wait.Reset()
 		l.state.set(slog.LevelInfo, "streaming", nil, 0)
 		if changes > 0 {
-			busy, pause = time.Now(), shortestPause
+			busy = time.Now()
 			if pressed() && time.Since(began) > turn {
 				return nil, shipper.Note(abandon)
 			}
 		} else if pressed() || time.Since(busy) > parkAfter {
+			l.database.fresh.ask()
 			return rung, nil
 		}
-		idle := shipper.Idle()
-		if !l.database.fresh.works.Load() {
-			idle = min(idle, pause)
-			pause = min(2*pause, longestPause)
+		if err = l.await(ctx, abandon, s, shipper); err != nil {
+			return nil, err
 		}
-		timer := time.NewTimer(idle)
-		select {
-		case <-rung:
-		case <-turned:
-		case <-crowded:
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		timer.Stop()
 	}
 	return nil, errors.Join(ctx.Err(), shipper.Note(abandon))
 }
+
+// await waits for changes in the shipper's session; the end of ctx cuts it short.
+func (l *loop) await(ctx, abandon context.Context, s *session.PGX, shipper *ship.Shipper) error {
+	cancelled := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(cancelled)
+		_ = s.Cancel(abandon) // if it fails, the wait ends by itself
+	})
+	err := shipper.Await(abandon, longestWait)
+	if !stop() {
+		<-cancelled
+		if session.SQLState(err) == queryCanceled {
+			return nil
+		}
+	}
+	return err
+}
+
+// queryCanceled is the SQLSTATE of a statement that was cancelled.
+const queryCanceled = "57014"
 
 // fail notes an error and waits before the next try.
 func (l *loop) fail(ctx context.Context, err error) {
