@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"sync"
@@ -79,11 +80,22 @@ func TestNoWakeUpIsLost(t *testing.T) {
 			defer close(stop)
 
 			require.False(t, waiter.changed("0"), "nothing was committed since the first call")
-			slowest := time.Duration(0)
-			for round := range wakeups(t) {
-				done := waiter.start(forNews)
-				writer.exec("INSERT INTO item VALUES ($1, 'new')", round)
+			rounds := wakeups(t)
+			if !ships {
+				rounds /= 5
+			}
+			slowest, usual := time.Duration(0), 100*time.Microsecond
+			for round := range rounds {
+				// The commit falls before, into and behind the moment when the
+				// waiter goes to sleep.
 				start := time.Now()
+				committed := writer.start("INSERT INTO item VALUES ($1, 'new')", round)
+				for early := rand.N(2 * usual); time.Since(start) < early; {
+				}
+				done := waiter.start(forNews)
+				require.NoError(t, <-committed)
+				usual += (min(time.Since(start), time.Millisecond) - usual) / 16
+				start = time.Now()
 				select {
 				case err := <-done:
 					require.NoError(t, err)
