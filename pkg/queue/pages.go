@@ -10,6 +10,7 @@ import (
 const (
 	pageBytes   = 256 << 10
 	pageChunks  = 4096
+	firstBytes  = 64 << 10
 	firstChunks = 256
 )
 
@@ -18,7 +19,8 @@ type Pages struct {
 	interval *Interval
 	session  session.Session
 	first    *page // read already
-	chunks   int   // most in the next page
+	chunks   int   // most in the next page; bytes too
+	bytes    int
 	ended    bool
 
 	// Reading ahead only.
@@ -37,9 +39,10 @@ type page struct {
 // nothing else until Close, ahead lets the next page be read while the caller
 // works on this one; ctx then bounds all reads.
 func (i *Interval) Pages(ctx context.Context, s session.Session, ahead bool) *Pages {
-	p := &Pages{interval: i, session: s, first: i.first, chunks: firstChunks}
+	p := &Pages{interval: i, session: s, first: i.first, chunks: firstChunks, bytes: firstBytes}
 	if i.first != nil {
-		i.first, p.chunks = nil, pageChunks
+		i.first = nil
+		p.chunks, p.bytes = pageChunks, pageBytes
 	}
 	if ahead && (p.first == nil || !p.first.last) {
 		p.pages, p.stop = make(chan page), make(chan struct{})
@@ -93,7 +96,7 @@ func (p *Pages) readAhead(ctx context.Context) {
 }
 
 func (p *Pages) read(ctx context.Context) page {
-	chunks, last, err := p.interval.Read(ctx, p.session, p.chunks, pageBytes)
-	p.chunks = pageChunks
+	chunks, last, err := p.interval.Read(ctx, p.session, p.chunks, p.bytes)
+	p.chunks, p.bytes = pageChunks, pageBytes
 	return page{chunks: chunks, last: last, err: err}
 }

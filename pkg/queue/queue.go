@@ -60,7 +60,7 @@ func Next(ctx context.Context, s session.Session, start change.Snapshot, known i
 }
 
 var nextPage = fmt.Sprintf(`SELECT now::pg_catalog.text, generation, last_xid, page
-	FROM courier.next_page($1::pg_catalog.pg_snapshot, %d, %d, $2::pg_catalog.int8, $3::pg_catalog.int4)`, firstChunks, pageBytes)
+	FROM courier.next_page($1::pg_catalog.pg_snapshot, %d, %d, $2::pg_catalog.int8, $3::pg_catalog.int4)`, firstChunks, firstBytes)
 
 // opened makes an interval of a row of nextPage.
 func opened(row session.Row, start change.Snapshot) (*Interval, int64, error) {
