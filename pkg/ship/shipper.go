@@ -168,7 +168,7 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 	}
 	interval, generation := s.next.interval, s.next.generation
 	s.next = opened{}
-	if interval == nil {
+	if interval == nil || interval.Start.String() != s.position.Start.String() { // a copy has been made since
 		if interval, generation, err = queue.Next(ctx, s.session, s.position.Start, s.sub.Generation, 0); err != nil {
 			return true, err
 		}
