@@ -35,6 +35,7 @@ type latencyRun struct {
 	P90      float64 `json:"p90_ms"`
 	P99      float64 `json:"p99_ms"`
 	Max      float64 `json:"max_ms"`
+	usage
 }
 
 func measureLatency(ctx context.Context, c *config) ([]latencyRun, error) {
@@ -84,11 +85,19 @@ func (s *system) latency(ctx context.Context, c *config) (runs []latencyRun, err
 	}
 	next := 1
 	for _, rate := range c.latencyRates {
+		before, err := shipper.use(ctx)
+		if err != nil {
+			return nil, err
+		}
 		run, err := p.measureLatency(ctx, &next, rate, time.Duration(c.latencySeconds)*time.Second)
 		if err != nil {
 			return nil, err
 		}
-		run.System = s.name
+		after, err := shipper.use(ctx)
+		if err != nil {
+			return nil, err
+		}
+		run.System, run.usage = s.name, after.since(before)
 		runs = append(runs, run)
 	}
 	if err := shipper.stop(ctx); err != nil {

@@ -18,7 +18,7 @@ func (r *report) latencies(system string, rate int, value func(*latencyRun) floa
 }
 
 func (r *report) printLatency(w io.Writer) {
-	fmt.Fprintf(w, "\nLatency: ms from a row's commit, acknowledged, to its being seen on the target; median of the rounds; ratios within a round to %s\n", reference)
+	fmt.Fprintf(w, "\nLatency: ms from a row's commit, acknowledged, to its being seen on the target; median of the rounds; ratios within a round to %s; CPU µs a row\n", reference)
 	var rates []int
 	for _, run := range r.Latency {
 		if !slices.Contains(rates, run.Rate) {
@@ -28,17 +28,22 @@ func (r *report) printLatency(w io.Writer) {
 	p50 := func(run *latencyRun) float64 { return run.P50 }
 	ratio := func(a, b float64) float64 { return a / b }
 	for _, rate := range rates {
-		lines := [][]string{{"", "rows", "p50", "p90", "p99", "max", "ratio of p50"}}
+		lines := [][]string{{"", "rows", "p50", "p90", "p99", "max", "ratio of p50", "source CPU", "sidecar CPU", "target CPU"}}
 		achieved := 0.0
 		for _, system := range r.systems {
 			of := func(value func(*latencyRun) float64) float64 {
 				return spreadOf(values(r.latencies(system, rate, value))).Median
 			}
 			ms := func(value func(*latencyRun) float64) string { return fmt.Sprintf("%.2f", of(value)) }
+			cpu := func(value func(*latencyRun) float64) string {
+				return perRow(of(value), int(of(func(run *latencyRun) float64 { return float64(run.Rows) })))
+			}
 			achieved = of(func(run *latencyRun) float64 { return run.Achieved })
 			line := []string{system, fmt.Sprintf("%.0f", of(func(run *latencyRun) float64 { return float64(run.Rows) })), ms(p50),
 				ms(func(run *latencyRun) float64 { return run.P90 }), ms(func(run *latencyRun) float64 { return run.P99 }),
-				ms(func(run *latencyRun) float64 { return run.Max }), ""}
+				ms(func(run *latencyRun) float64 { return run.Max }), "",
+				cpu(func(run *latencyRun) float64 { return run.SourceCPU }), cpu(func(run *latencyRun) float64 { return run.ShipperCPU }),
+				cpu(func(run *latencyRun) float64 { return run.TargetCPU })}
 			if to := paired(r.latencies(system, rate, p50), r.latencies(reference, rate, p50), ratio); system != reference && len(to) > 0 {
 				line[6] = fmt.Sprintf("%.1f", spreadOf(to).Median)
 			}
