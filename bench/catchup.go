@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -22,9 +21,7 @@ type catchUpRun struct {
 func (r *catchUpRun) rate() float64 { return float64(r.Rows) / r.Seconds }
 
 func measureCatchUp(ctx context.Context, c *config) ([]catchUpRun, error) {
-	chosen := slices.DeleteFunc(slices.Clone(systems), func(s system) bool {
-		return !slices.Contains(c.chosen(), s.name)
-	})
+	chosen := c.chosenSystems()
 	var runs []catchUpRun
 	for round := 1; round <= c.rounds; round++ {
 		for i := range chosen {

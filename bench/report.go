@@ -26,6 +26,8 @@ type report struct {
 	Seconds    float64           `json:"seconds"`
 	Capture    []captureRun      `json:"capture"`
 	CatchUp    []catchUpRun      `json:"catch_up"`
+	Latency    []latencyRun      `json:"latency"`
+	Commit     []commitRun       `json:"commit"`
 
 	systems []string
 }

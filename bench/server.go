@@ -95,12 +95,12 @@ type pair struct {
 	source, target *server
 }
 
-func startPair(ctx context.Context, name string) (*pair, error) {
-	source, err := startServer(ctx, name+"-source")
+func startPair(ctx context.Context, name string, options ...pgtest.Option) (*pair, error) {
+	source, err := startServer(ctx, name+"-source", options...)
 	if err != nil {
 		return nil, err
 	}
-	target, err := startServer(ctx, name+"-target")
+	target, err := startServer(ctx, name+"-target", options...)
 	if err != nil {
 		return nil, errors.Join(err, source.destroy())
 	}

@@ -1,6 +1,9 @@
 package main
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // spread sums up a series of measurements.
 type spread struct {
@@ -39,4 +42,14 @@ func values(byRound map[int]float64) []float64 {
 		list = append(list, value)
 	}
 	return list
+}
+
+// quantile of ascending values: the smallest that so large a part does not
+// exceed.
+func quantile(sorted []float64, part float64) float64 {
+	if len(sorted) == 0 {
+		return 0
+	}
+	i := int(math.Ceil(part*float64(len(sorted)))) - 1
+	return sorted[min(max(i, 0), len(sorted)-1)]
 }

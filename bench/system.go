@@ -23,6 +23,14 @@ type usage struct {
 	PeakMB     float64 `json:"sidecar_peak_mb"`
 }
 
+// since is what has been used after an earlier look.
+func (u usage) since(before usage) usage {
+	u.SourceCPU -= before.SourceCPU
+	u.ShipperCPU -= before.ShipperCPU
+	u.TargetCPU -= before.TargetCPU
+	return u
+}
+
 // system is a way to ship.
 type system struct {
 	name  string

@@ -19,12 +19,20 @@ comment on column courier.configuration.generation is 'grows with every change o
 comment on column courier.configuration.only_row is 'always true: keeps the table at one row';
 insert into courier.configuration (generation) values (1);
 
+create function courier.wake_at_commit() returns void
+language c volatile strict
+as 'MODULE_PATHNAME', 'courier_wake_at_commit';
+revoke execute on function courier.wake_at_commit() from public;
+comment on function courier.wake_at_commit() is
+    'lets the commit of this transaction wake those who wait for changes, also if it queues nothing';
+
 create function courier.bump_generation() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
     update courier.configuration c set generation = c.generation + 1;
+    perform courier.wake_at_commit();
     return null;
 end
 $$;

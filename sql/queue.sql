@@ -87,14 +87,14 @@ COMMENT ON FUNCTION courier.flush_wal() IS
     'Brings all WAL written so far to disk.';
 
 CREATE FUNCTION courier.look(
-    p pg_catalog.pg_snapshot, s pg_catalog.pg_snapshot, waiting pg_catalog.xid8[],
+    p pg_catalog.pg_snapshot, s pg_catalog.pg_snapshot,
     OUT first_k pg_catalog.pg_lsn, OUT last_xid pg_catalog.xid8)
 RETURNS pg_catalog.record
 LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'courier_look';
-REVOKE ALL ON FUNCTION courier.look(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot, pg_catalog.xid8[]) FROM PUBLIC;
-COMMENT ON FUNCTION courier.look(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot, pg_catalog.xid8[]) IS
-    'The lowest k and the highest xid of the interval (p, s], NULL if it is empty; waiting are the transactions in progress in p. The commits it finds are on disk.';
+REVOKE ALL ON FUNCTION courier.look(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot) FROM PUBLIC;
+COMMENT ON FUNCTION courier.look(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot) IS
+    'The lowest k and the highest xid of the interval (p, s], NULL if it is empty. The commits it finds are on disk.';
 
 CREATE FUNCTION courier.read_queue(
     start pg_catalog.pg_snapshot, "end" pg_catalog.pg_snapshot,
@@ -108,3 +108,17 @@ REVOKE ALL ON FUNCTION courier.read_queue(pg_catalog.pg_snapshot, pg_catalog.pg_
 COMMENT ON FUNCTION courier.read_queue(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot,
     pg_catalog.pg_lsn, pg_catalog.xid8, pg_catalog.int4, pg_catalog.int4, pg_catalog.int4) IS
     'Chunks of the interval (start, end] behind (k, xid, seq), in order, packed into one string that also says whether any follow. Their commits are on disk.';
+
+CREATE FUNCTION courier.next_page(
+    start pg_catalog.pg_snapshot, chunks pg_catalog.int4, bytes pg_catalog.int4,
+    known_generation pg_catalog.int8, timeout pg_catalog.int4,
+    OUT now pg_catalog.pg_snapshot, OUT generation pg_catalog.int8,
+    OUT last_xid pg_catalog.xid8, OUT page pg_catalog.bytea)
+RETURNS pg_catalog.record
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_next_page';
+REVOKE ALL ON FUNCTION courier.next_page(pg_catalog.pg_snapshot, pg_catalog.int4, pg_catalog.int4,
+    pg_catalog.int8, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.next_page(pg_catalog.pg_snapshot, pg_catalog.int4, pg_catalog.int4,
+    pg_catalog.int8, pg_catalog.int4) IS
+    'The present position, the generation of the configuration, the highest xid of the interval from start to the position, and the interval''s first chunks, as of courier.read_queue(); NULL if it is empty. Waits for up to so many milliseconds while it is empty and the configuration is of the known generation.';

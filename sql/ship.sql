@@ -9,27 +9,15 @@ COMMENT ON FUNCTION courier.ship(pg_catalog.text) IS
 
 CREATE FUNCTION courier.wait_for_changes(timeout pg_catalog.interval)
 RETURNS pg_catalog.bool
-LANGUAGE plpgsql VOLATILE STRICT
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    deadline CONSTANT timestamptz := clock_timestamp() + timeout;
-    since pg_snapshot;
-    pause double precision := 0.002;
-BEGIN
-    PERFORM courier.require_administrator();
-    PERFORM courier.require_read_committed('wait_for_changes');
-    since := courier.position();
-    -- each statement has a snapshot of its own
-    WHILE (courier.look(since, courier.position(), ARRAY(SELECT pg_snapshot_xip(since)))).first_k IS NULL LOOP
-        IF clock_timestamp() >= deadline THEN
-            RETURN false;
-        END IF;
-        PERFORM pg_sleep(least(pause, extract(epoch FROM deadline - clock_timestamp())));
-        pause := least(2 * pause, 0.2);
-    END LOOP;
-    RETURN true;
-END
-$$;
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_wait_for_changes';
 COMMENT ON FUNCTION courier.wait_for_changes(pg_catalog.interval) IS
-    'Waits until a transaction that queued something has committed since the call; false after the timeout. Polls, with pauses from 2 to 200 ms.';
+    'Waits until a transaction that queued something has committed since the last call of this session returned, or, in the first call, since it began; false after the timeout. Woken by the commit if pg_courier is preloaded, else polls, with pauses from 2 to 200 ms.';
+
+CREATE FUNCTION courier.waiters()
+RETURNS pg_catalog.int4
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_waiters';
+REVOKE ALL ON FUNCTION courier.waiters() FROM PUBLIC;
+COMMENT ON FUNCTION courier.waiters() IS
+    'How many processes of the server wait for changes to be woken by a commit; NULL if pg_courier is not preloaded. There is room for 256, others poll.';

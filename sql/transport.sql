@@ -65,3 +65,18 @@ AS 'MODULE_PATHNAME', 'courier_remote_rows';
 REVOKE ALL ON FUNCTION courier.remote_rows(pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
 COMMENT ON FUNCTION courier.remote_rows(pg_catalog.text, pg_catalog.int4) IS
     'The rows, of so many columns, that a statement sent by remote_send() has given; raises its error.';
+
+CREATE FUNCTION courier.remote_run(
+    connection pg_catalog.text, timeout pg_catalog.int4,
+    command pg_catalog.text, silence pg_catalog.int4,
+    OUT ready pg_catalog.bool, OUT silent pg_catalog.int4, OUT unacknowledged pg_catalog.int4,
+    OUT completed pg_catalog.int4, OUT counts pg_catalog.int8[], OUT value pg_catalog.text,
+    OUT sqlstate pg_catalog.text, OUT message pg_catalog.text,
+    OUT detail pg_catalog.text, OUT hint pg_catalog.text,
+    OUT context pg_catalog.text)
+RETURNS pg_catalog.record
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_remote_run';
+REVOKE ALL ON FUNCTION courier.remote_run(pg_catalog.text, pg_catalog.int4, pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.remote_run(pg_catalog.text, pg_catalog.int4, pg_catalog.text, pg_catalog.int4) IS
+    'courier.remote_send() and courier.remote_wait() in one.';

@@ -24,14 +24,6 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/ship"
 )
 
-const (
-	// settleAfter is when a worker that has shipped something looks again even if
-	// nothing is new: by then the node has to flush what it was sent.
-	settleAfter = time.Second
-	// lookAfter is how often it looks after its node when nothing happens.
-	lookAfter = 5 * time.Second
-)
-
 // worker ships one subscription for as long as its process lives.
 type worker struct {
 	session workerSession
@@ -39,8 +31,7 @@ type worker struct {
 	log     *slog.Logger
 	shipper *ship.Shipper
 	wait    *backoff.ExponentialBackOff
-	state   string    // as last logged, with the error
-	busy    time.Time // when something was last shipped
+	state   string // as last logged, with the error
 }
 
 // workers are those of this process, by their numbers.
@@ -97,7 +88,7 @@ func courier_engine_drain(number C.int64_t) (outcome C.CourierOutcome) {
 			outcome.status = C.COURIER_INTERRUPTED
 		}
 	default:
-		outcome.pause = C.int64_t(w.succeed(changes).Milliseconds())
+		outcome.pause = C.int64_t(w.succeed().Milliseconds())
 	}
 	return outcome
 }
@@ -113,22 +104,17 @@ func courier_engine_close(number C.int64_t) {
 	}()
 	if w := workers[number]; w != nil {
 		delete(workers, number)
+		// The notes are worth less than an orderly end.
+		_ = w.shipper.Note(context.Background())
 		w.shipper.Close(context.Background())
 	}
 }
 
 // succeed returns how long to wait for news.
-func (w *worker) succeed(changes int64) time.Duration {
+func (w *worker) succeed() time.Duration {
 	w.wait.Reset()
 	w.enter(slog.LevelInfo, "streaming", nil, 0)
-	now := time.Now()
-	if changes > 0 {
-		w.busy = now
-	}
-	if now.Sub(w.busy) < 2*settleAfter {
-		return settleAfter
-	}
-	return lookAfter
+	return w.shipper.Idle()
 }
 
 // fail writes an error down and returns how long to wait before the next try.

@@ -162,12 +162,21 @@ extern void courier_write_event(const char *channel,
 /* ---- transaction_end.c ---- */
 extern void courier_transaction_end_init(void);
 
-/* ---- shared.c: wake-up of those who wait for changes ---- */
+/* ---- shared.c: shared memory, if preloaded ---- */
 extern void courier_shared_init(void);
 extern bool courier_preloaded(void);
+extern void courier_wakeup_signal(bool queued);
+extern uint64 courier_shared_signals(void);
+extern uint64 courier_shared_commits(void);
+extern int	courier_waiter_take(void);
+extern void courier_waiter_arm(int waiter);
+extern void courier_waiter_release(int waiter);
+
+/* ---- wakeup.c: waiting for changes ---- */
 extern uint64 courier_wakeup_count(void);
 extern bool courier_wakeup_wait(uint64 seen, long timeout_ms,
 								uint32 wait_event);
+extern uint32 courier_wakeup_event(void);
 
 /* ---- queue_segment.c: which segment is written to, and is there room ---- */
 extern void courier_queue_segment_init(void);
@@ -178,6 +187,9 @@ extern void courier_require_room(Relation segment, Relation *indexes,
 /* ---- queue_writer.c ---- */
 extern void courier_flush_to_queue(void);
 extern void courier_queue_missing(void) pg_attribute_noreturn();
+
+/* ---- queue_look.c ---- */
+extern bool courier_queue_moved(struct varlena **position);
 
 /* ---- durability.c ---- */
 extern void courier_flush_transaction(uint64 xid);

@@ -110,3 +110,28 @@ courier_scan_xid(SegmentScan *scan, int column)
 {
 	return U64FromFullTransactionId(DatumGetFullTransactionId(courier_scan_column(scan, column)));
 }
+
+/* The generation of the configuration that the active snapshot sees. */
+int64
+courier_generation(void)
+{
+	Oid			table = get_relname_relid("configuration",
+										  get_namespace_oid(COURIER_SCHEMA, false));
+	int64		generation = 0;
+	Relation	configuration;
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+	bool		isnull;
+
+	if (!OidIsValid(table))
+		courier_queue_missing();
+	configuration = table_open(table, AccessShareLock);
+	slot = table_slot_create(configuration, NULL);
+	scan = table_beginscan(configuration, GetActiveSnapshot(), 0, NULL);
+	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		generation = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(configuration, AccessShareLock);
+	return generation;
+}

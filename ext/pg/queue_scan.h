@@ -78,6 +78,14 @@ typedef struct QueueExtent
 	uint64		last_xid;
 } QueueExtent;
 
+/* Where a page begins: behind this chunk. */
+typedef struct ChunkPlace
+{
+	Datum		k;
+	Datum		xid;
+	Datum		seq;
+} ChunkPlace;
+
 /* ---- queue_scan.c ---- */
 extern bool courier_sees(Datum snapshot, uint64 xid);
 extern Datum courier_position_now(void);
@@ -86,8 +94,13 @@ extern void courier_scan_open(SegmentScan *scan, int segment,
 extern void courier_scan_close(SegmentScan *scan);
 extern Datum courier_scan_column(SegmentScan *scan, int column);
 extern uint64 courier_scan_xid(SegmentScan *scan, int column);
+extern int64 courier_generation(void);
 
 /* ---- queue_look.c ---- */
 extern QueueExtent courier_queue_extent(QueueInterval *interval);
+
+/* ---- queue_reader.c ---- */
+extern bytea *courier_queue_page(QueueInterval *interval, ChunkPlace *place,
+								 int32 most_chunks, int32 most_bytes);
 
 #endif							/* COURIER_QUEUE_SCAN_H */

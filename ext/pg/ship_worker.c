@@ -119,7 +119,7 @@ wait_for_changes(uint64 seen, long pause_ms)
 		/* signals end the wait, and are looked at behind it */
 		HOLD_INTERRUPTS();
 		news = courier_wakeup_wait(seen, Min(rest, LONGEST_WAIT),
-								   PG_WAIT_EXTENSION);
+								   courier_wakeup_event());
 		RESUME_INTERRUPTS();
 		courier_worker_check();
 		if (news)

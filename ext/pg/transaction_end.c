@@ -3,11 +3,20 @@
  *	  What happens to captured changes when the transaction ends.
  *
  * At PRE_COMMIT and PRE_PREPARE, where an error still aborts the transaction,
- * they are stored in the queue.  Behind that nothing here can fail.
+ * they are stored in the queue.  Behind that nothing here can fail.  At COMMIT
+ * they have become visible, and those who wait for changes are woken.
  */
 #include "pg_courier.h"
 
 #include "access/xact.h"
+
+PG_FUNCTION_INFO_V1(courier_wake_at_commit);
+
+/* Has this transaction put anything into the queue? */
+static bool queued = false;
+
+/* Does it concern waiters otherwise? */
+static bool concerns_waiters = false;
 
 static void
 xact_callback(XactEvent event, void *arg)
@@ -16,7 +25,8 @@ xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			if (!courier_buffer_is_empty())
+			queued = !courier_buffer_is_empty();
+			if (queued)
 				courier_flush_to_queue();
 			courier_buffer_close();
 			break;
@@ -24,17 +34,32 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			courier_shape_end_transaction(true);
 			courier_buffer_reset();
+			if (queued || concerns_waiters)
+				courier_wakeup_signal(queued);
+			queued = concerns_waiters = false;
 			break;
 
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			courier_shape_end_transaction(false);
 			courier_buffer_reset();
+			queued = concerns_waiters = false;
 			break;
 
 		default:
 			break;
 	}
+}
+
+/*
+ * courier.wake_at_commit(): those who wait for changes are woken also if this
+ * transaction queues nothing.
+ */
+Datum
+courier_wake_at_commit(PG_FUNCTION_ARGS)
+{
+	concerns_waiters = true;
+	PG_RETURN_VOID();
 }
 
 void

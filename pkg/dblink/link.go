@@ -209,24 +209,34 @@ func (l *Link) Send(ctx context.Context, sql []byte) error {
 }
 
 func (l *Link) send(ctx context.Context, sql []byte) error {
-	l.sent, l.sentAt = len(sql), time.Now()
-	// The local server watches over it, by whether bytes move.
-	ctx = session.WithLimit(ctx, time.Minute+allowance(len(sql), slowestPace))
-	_, err := l.session.Query(ctx, "SELECT courier.remote_send($1, $2, $3::pg_catalog.int4)",
+	_, err := l.sending(ctx, len(sql), "SELECT courier.remote_send($1, $2, $3::pg_catalog.int4)",
 		l.name, sql, milliseconds(l.bounds.silence))
+	return err
+}
+
+// sending runs a query that sends so many bytes to the node.
+func (l *Link) sending(ctx context.Context, bytes int, query string, args ...any) ([]session.Row, error) {
+	l.sent, l.sentAt = bytes, time.Now()
+	// The local server watches over it, by whether bytes move.
+	ctx = session.WithLimit(ctx, time.Minute+allowance(bytes, slowestPace))
+	rows, err := l.session.Query(ctx, query, args...)
 	if err == nil {
 		l.busy = true
-		return nil
+		return rows, nil
 	}
 	var db *session.Error
 	if errors.As(err, &db) && db.SQLState == connectionFailure {
-		return l.lost("takes nothing of what is sent to it", time.Since(l.sentAt), db.Message)
+		return nil, l.lost("takes nothing of what is sent to it", time.Since(l.sentAt), db.Message)
 	}
-	return err
+	return nil, err
 }
 
 // Busy says that a Wait is due.
 func (l *Link) Busy() bool { return l.busy }
+
+// outcomeColumns are what remote_wait() and remote_run() give.
+const outcomeColumns = `ready, silent, unacknowledged, completed,
+	pg_catalog.array_to_string(counts, ','), value, sqlstate, message, detail, hint, context`
 
 // Wait waits for the statements that Send started, for as long as the node works
 // on them. An error here means that it is not known what became of them.
@@ -238,16 +248,45 @@ func (l *Link) Wait(ctx context.Context) (Outcome, error) {
 	return outcome, nil
 }
 
+// Run is Send and Wait in one round trip, for when there is nothing to do in
+// between. An error here means that it is not known what became of the
+// statements.
+func (l *Link) Run(ctx context.Context, sql []byte) (Outcome, error) {
+	if len(sql) == 0 {
+		return Outcome{}, errors.New("run on node " + l.node + ": there is no statement")
+	}
+	rows, err := l.sending(ctx, len(sql), "SELECT "+outcomeColumns+
+		" FROM courier.remote_run($1, $4::pg_catalog.int4, $2, $3::pg_catalog.int4)",
+		l.name, sql, milliseconds(l.bounds.silence), milliseconds(l.bounds.look))
+	if err != nil {
+		return Outcome{}, fmt.Errorf("run on node %s: %w", l.node, err)
+	}
+	if string(rows[0][0]) != "t" {
+		return l.Wait(ctx)
+	}
+	l.measure()
+	l.busy = false
+	outcome, err := outcomeOf(rows[0])
+	if err != nil {
+		return Outcome{}, fmt.Errorf("run on node %s: %w", l.node, err)
+	}
+	return outcome, nil
+}
+
 func (l *Link) wait(ctx context.Context) (Outcome, error) {
 	l.busy = false
-	row, err := l.await(ctx, `SELECT ready, silent, unacknowledged, completed,
-		pg_catalog.array_to_string(counts, ','), value, sqlstate, message, detail, hint, context
-		FROM courier.remote_wait($1, $2::pg_catalog.int4)`)
+	row, err := l.await(ctx, "SELECT "+outcomeColumns+" FROM courier.remote_wait($1, $2::pg_catalog.int4)")
 	if err != nil {
 		return Outcome{}, err
 	}
+	return outcomeOf(row)
+}
+
+// outcomeOf reads a row of outcomeColumns.
+func outcomeOf(row session.Row) (Outcome, error) {
 	row = row[waitColumns:]
 	outcome := Outcome{Value: string(row[2])}
+	var err error
 	if outcome.Completed, err = strconv.Atoi(string(row[0])); err != nil {
 		return Outcome{}, err
 	}

@@ -10,6 +10,7 @@ import (
 const (
 	pageBytes   = 256 << 10
 	pageChunks  = 4096
+	firstBytes  = 64 << 10
 	firstChunks = 256
 )
 
@@ -17,7 +18,9 @@ const (
 type Pages struct {
 	interval *Interval
 	session  session.Session
-	chunks   int // most in the next page
+	first    *page // read already
+	chunks   int   // most in the next page; bytes too
+	bytes    int
 	ended    bool
 
 	// Reading ahead only.
@@ -36,8 +39,12 @@ type page struct {
 // nothing else until Close, ahead lets the next page be read while the caller
 // works on this one; ctx then bounds all reads.
 func (i *Interval) Pages(ctx context.Context, s session.Session, ahead bool) *Pages {
-	p := &Pages{interval: i, session: s, chunks: firstChunks}
-	if ahead {
+	p := &Pages{interval: i, session: s, first: i.first, chunks: firstChunks, bytes: firstBytes}
+	if i.first != nil {
+		i.first = nil
+		p.chunks, p.bytes = pageChunks, pageBytes
+	}
+	if ahead && (p.first == nil || !p.first.last) {
 		p.pages, p.stop = make(chan page), make(chan struct{})
 		go p.readAhead(ctx)
 	}
@@ -50,9 +57,12 @@ func (p *Pages) Next(ctx context.Context) (chunks []Chunk, last bool, err error)
 		return nil, true, nil
 	}
 	var next page
-	if p.pages == nil {
+	switch {
+	case p.first != nil:
+		next, p.first = *p.first, nil
+	case p.pages == nil:
 		next = p.read(ctx)
-	} else {
+	default:
 		next = <-p.pages
 	}
 	p.ended = next.last || next.err != nil
@@ -86,7 +96,7 @@ func (p *Pages) readAhead(ctx context.Context) {
 }
 
 func (p *Pages) read(ctx context.Context) page {
-	chunks, last, err := p.interval.Read(ctx, p.session, p.chunks, pageBytes)
-	p.chunks = pageChunks
+	chunks, last, err := p.interval.Read(ctx, p.session, p.chunks, p.bytes)
+	p.chunks, p.bytes = pageChunks, pageBytes
 	return page{chunks: chunks, last: last, err: err}
 }

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
+	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/change"
 	"github.com/pg-courier/pg_courier/pkg/session"
@@ -29,6 +29,7 @@ type Interval struct {
 	// ErrNotHeld when the queue does not keep its changes. 0: for nobody.
 	Subscription int
 	start, end   string // as text
+	first        *page  // read when it was opened, not handed out yet
 
 	// read up to here
 	k   change.LSN
@@ -36,38 +37,74 @@ type Interval struct {
 	seq int32
 }
 
-// Next opens the interval from a finished position to now; nil if nothing is
-// queued in it. The generation of the configuration valid at its end is returned
-// in any case.
+// Next opens the interval from a finished position to now for a subscription (see
+// Interval), and reads its first page; nil if nothing is queued in it. While that is
+// so, and the configuration is of the known generation, it waits for so long. The
+// generation valid at its end is returned in any case.
 //
 // The interval ends behind the last transaction queued in it, not at the present
 // snapshot: ids of later transactions, which may have completed without leaving
 // anything on disk, can be used again after a crash, and must not count as seen.
 // The last one is on disk before the interval is used.
-func Next(ctx context.Context, s session.Session, start change.Snapshot) (*Interval, int64, error) {
-	rows, err := s.Query(ctx,
-		`SELECT s::pg_catalog.text, l.first_k, l.last_xid, (SELECT generation FROM courier.configuration)
-		 FROM courier.position() AS s, courier.look($1::pg_catalog.pg_snapshot, s, $2::pg_catalog.xid8[]) AS l`,
-		start.String(), array(start.InProgress))
+func Next(ctx context.Context, s session.Session, subscription int, start change.Snapshot, known int64, wait time.Duration) (*Interval, int64, error) {
+	from := start.String()
+	rows, err := s.Query(ctx, nextPage, from, strconv.FormatInt(known, 10), strconv.FormatInt(wait.Milliseconds(), 10),
+		strconv.Itoa(subscription))
 	if err != nil {
 		return nil, 0, fmt.Errorf("look into the queue: %w", err)
 	}
-	row := rows[0]
-	generation, err := strconv.ParseInt(string(row[3]), 10, 64)
+	i, generation, err := opened(rows[0], start)
+	if err == nil && i != nil && string(rows[0][4]) != "t" {
+		return nil, 0, ErrNotHeld
+	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("look into the queue: %w", err)
 	}
-	if row[1] == nil {
-		return nil, generation, nil
+	if i != nil {
+		i.start, i.Subscription = from, subscription
+	}
+	return i, generation, nil
+}
+
+var nextPage = fmt.Sprintf(`SELECT now::pg_catalog.text, generation, last_xid, page,
+		$4 = '0' OR courier.still_holds($4::pg_catalog.int4)
+	FROM courier.next_page($1::pg_catalog.pg_snapshot, %d, %d, $2::pg_catalog.int8, $3::pg_catalog.int4)`, firstChunks, firstBytes)
+
+// opened makes an interval of a row of nextPage.
+func opened(row session.Row, start change.Snapshot) (*Interval, int64, error) {
+	generation, err := strconv.ParseInt(string(row[1]), 10, 64)
+	if err != nil || row[2] == nil {
+		return nil, generation, err
 	}
 	now, err1 := change.ParseSnapshot(string(row[0]))
-	first, err2 := change.ParseLSN(string(row[1]))
-	last, err3 := strconv.ParseUint(string(row[2]), 10, 64)
+	last, err2 := strconv.ParseUint(string(row[2]), 10, 64)
+	first, ends, err3 := parsePage(row[3])
 	if err := errors.Join(err1, err2, err3); err != nil {
-		return nil, 0, fmt.Errorf("look into the queue: %w", err)
+		return nil, 0, err
 	}
 	end := upTo(now, last, start)
-	return newInterval(start, end, first, 0, -1), generation, nil
+	i := &Interval{Start: start, End: end, end: end.String()}
+	i.first = &page{chunks: first, last: ends}
+	i.advance(first)
+	return i, generation, nil
+}
+
+// Look finds out whether anything was queued since a position: the position
+// behind it, or nil.
+func Look(ctx context.Context, s session.Session, start change.Snapshot) (*change.Snapshot, error) {
+	rows, err := s.Query(ctx, `SELECT s::pg_catalog.text FROM courier.position() AS s,
+		courier.look($1::pg_catalog.pg_snapshot, s) AS l WHERE l.last_xid IS NOT NULL`, start.String())
+	if err != nil {
+		return nil, fmt.Errorf("look into the queue: %w", err)
+	}
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	end, err := change.ParseSnapshot(string(rows[0][0]))
+	if err != nil {
+		return nil, fmt.Errorf("look into the queue: %w", err)
+	}
+	return &end, nil
 }
 
 // upTo is the snapshot as far as the transaction last, but never before start: a
@@ -108,11 +145,16 @@ func (i *Interval) Read(ctx context.Context, s session.Session, chunks, bytes in
 	if page, last, err = parsePage(rows[0][0]); err != nil {
 		return nil, false, fmt.Errorf("read the queue: %w", err)
 	}
+	i.advance(page)
+	return page, last, nil
+}
+
+// advance notes that a page was read.
+func (i *Interval) advance(page []Chunk) {
 	if len(page) > 0 {
 		at := page[len(page)-1]
 		i.k, i.xid, i.seq = at.K, at.XID, at.Seq
 	}
-	return page, last, nil
 }
 
 // chunkHeader is the length of what stands before a chunk's data in a page; see
@@ -153,13 +195,4 @@ var errPage = errors.New("a page is cut off; do the versions of the extension an
 // newInterval opens an interval behind a place in it.
 func newInterval(start, end change.Snapshot, k change.LSN, xid uint64, seq int32) *Interval {
 	return &Interval{Start: start, End: end, start: start.String(), end: end.String(), k: k, xid: xid, seq: seq}
-}
-
-// array is a list of transactions as an array of SQL.
-func array(xids []uint64) string {
-	text := make([]string, len(xids))
-	for i, xid := range xids {
-		text[i] = strconv.FormatUint(xid, 10)
-	}
-	return "{" + strings.Join(text, ",") + "}"
 }

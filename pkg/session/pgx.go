@@ -51,7 +51,8 @@ func Connect(ctx context.Context, dsn string) (*PGX, error) {
 }
 
 // setup makes the text of values the same whatever the role prefers, and lets the
-// server notice that we have vanished. Every role may change all of these.
+// server notice that we have vanished. What is written to the source are notes,
+// which may be lost in a crash. Every role may change all of these.
 const setup = `SELECT pg_catalog.set_config('client_encoding', pg_catalog.pg_encoding_to_char(d.encoding), false),
        pg_catalog.set_config('search_path', 'pg_catalog', false),
        pg_catalog.set_config('statement_timeout', '0', false),
@@ -62,6 +63,7 @@ const setup = `SELECT pg_catalog.set_config('client_encoding', pg_catalog.pg_enc
        pg_catalog.set_config('extra_float_digits', '1', false),
        pg_catalog.set_config('lc_monetary', 'C', false),
        pg_catalog.set_config('row_security', 'off', false),
+       pg_catalog.set_config('synchronous_commit', 'off', false),
        pg_catalog.set_config('max_parallel_workers_per_gather', '0', false),
        pg_catalog.set_config('jit', 'off', false),
        pg_catalog.set_config('tcp_keepalives_idle', '5', false),

@@ -84,7 +84,7 @@ func (s *Shipper) shipUpTo(ctx context.Context) error {
 			return err
 		}
 	}
-	interval, _, err := queue.Next(ctx, s.session, s.position.Start)
+	interval, _, err := queue.Next(ctx, s.session, s.sub.ID, s.position.Start, s.sub.Generation, 0)
 	if err != nil || interval == nil {
 		return err
 	}

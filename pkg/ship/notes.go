@@ -10,9 +10,12 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/session"
 )
 
-// noteEvery is how often the source's copy of the progress is written while
-// changes flow.
-const noteEvery = time.Second
+// How often the source's copy of the progress is written: in the midst of an
+// interval, and at the end of one that was shipped.
+const (
+	noteEvery = time.Second
+	noteSoon  = 100 * time.Millisecond
+)
 
 // notes is what the source was last told in courier.subscription_state.
 type notes struct {
@@ -24,8 +27,8 @@ type notes struct {
 	held    string // subscription_state.durable_position as this shipper knows it
 }
 
-// writeNote writes the source's copy of the progress: about once a second, and
-// whenever there is nothing more to do (idle). The progress row on the target
+// writeNote writes the source's copy of the progress: now if there is nothing
+// more to do (idle), else about once a second. The progress row on the target
 // remains the authority.
 func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 	if !s.notes.due || s.notes.paused || (!idle && s.now().Sub(s.notes.at) < noteEvery) {

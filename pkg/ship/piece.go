@@ -29,6 +29,7 @@ type piece struct {
 	position change.Position // the same
 	begins   bool            // opens a transaction that further pieces go on with
 	ends     bool            // ends the unit
+	last     bool            // nothing is to be read behind it
 	changes  int             // read for it
 	sent     time.Time
 	shipped  int      // of them, wanted by the subscription
@@ -234,7 +235,7 @@ func (c *cutter) finish(ctx context.Context, p *piece, done place, relations map
 	p.position = c.inside(done)
 	if len(c.held) == 0 && c.exhausted {
 		p.position = change.Position{Start: c.interval.End}
-		c.finished = true
+		p.last, c.finished = true, true
 	}
 	p.head = p.position.String()
 	if p.empty = p.shipped == 0 && p.pass == nil; p.empty {

@@ -14,13 +14,6 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/session"
 )
 
-// durableEvery is how often a unit is flushed on the target before it counts as
-// committed; the others run with synchronous_commit off.
-const durableEvery = time.Second
-
-// checkEvery is how often an idle shipper looks at the target's progress.
-const checkEvery = 5 * time.Second
-
 // Config says who ships.
 type Config struct {
 	Session session.Session
@@ -67,6 +60,8 @@ type Shipper struct {
 	locked   bool
 	position *change.Position // consumed up to here; nil before the first copy
 	head     string           // the target's progress, in flight included
+
+	next opened // by Await
 
 	fold    *batch.Fold
 	scripts [2]*render.Script // one in flight, one being written
@@ -125,15 +120,19 @@ func New(config Config) *Shipper {
 // number of changes shipped. After an error it may be called again; it goes on
 // from what the target says. A *StopError means that it will fail again until a
 // person has acted.
+//
+// What can wait is left for a call that finds nothing to ship, so that it does
+// not hold up the next change: see Idle.
 func (s *Shipper) Drain(ctx context.Context) (int64, error) {
 	before := s.shipped
 	for attempt := 1; ; attempt++ {
 		err := s.drain(ctx)
-		if err == nil {
+		idle := s.shipped == before || s.inTransaction
+		if err == nil && idle {
 			err = s.rest(ctx)
 		}
 		if err == nil {
-			return s.shipped - before, s.writeNote(ctx, true)
+			return s.shipped - before, s.writeNote(ctx, idle || s.now().Sub(s.notes.at) >= noteSoon)
 		}
 		if errors.Is(err, ErrStopping) {
 			return s.shipped - before, errors.Join(err, s.writeNote(ctx, true))
@@ -179,9 +178,12 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 	if s.position.End != nil {
 		return false, s.ship(ctx, queue.Resume(*s.position))
 	}
-	interval, generation, err := queue.Next(ctx, s.session, s.position.Start)
-	if err != nil {
-		return true, err
+	interval, generation := s.next.interval, s.next.generation
+	s.next = opened{}
+	if interval == nil || interval.Start.String() != s.position.Start.String() { // a copy has been made since
+		if interval, generation, err = queue.Next(ctx, s.session, s.sub.ID, s.position.Start, s.sub.Generation, 0); err != nil {
+			return true, err
+		}
 	}
 	if generation != s.sub.Generation {
 		if err = s.reload(ctx); err != nil {
@@ -243,6 +245,9 @@ func (s *Shipper) ship(ctx context.Context, interval *queue.Interval) error {
 				return err
 			}
 		}
+		if p.last {
+			return s.run(ctx, p)
+		}
 		if err = s.send(ctx, p); err != nil {
 			return err
 		}
@@ -279,6 +284,21 @@ func (s *Shipper) settle(ctx context.Context) error {
 	p := s.flight
 	s.flight = nil
 	outcome, err := s.link.Wait(ctx)
+	return s.landed(ctx, p, outcome, err)
+}
+
+// run sends a piece and waits for it. An error is a *failure.
+func (s *Shipper) run(ctx context.Context, p *piece) error {
+	p.sent = s.now()
+	if p.begins || p.ends {
+		s.head = p.head
+	}
+	outcome, err := s.link.Run(ctx, p.script.Bytes())
+	return s.landed(ctx, p, outcome, err)
+}
+
+// landed takes up what the target says of a piece.
+func (s *Shipper) landed(ctx context.Context, p *piece, outcome dblink.Outcome, err error) error {
 	if err != nil {
 		return &failure{piece: p, completed: -1, err: err}
 	}
@@ -338,7 +358,7 @@ func (s *Shipper) nextScript() *render.Script {
 
 // detach gives up the connection, whatever its state.
 func (s *Shipper) detach(ctx context.Context) {
-	s.flight = nil
+	s.flight, s.next = nil, opened{}
 	s.forgetUnit()
 	if s.link == nil {
 		return
@@ -350,46 +370,5 @@ func (s *Shipper) detach(ctx context.Context) {
 	}
 }
 
-// rest is what there is to do when nothing is queued: to have the last units
-// flushed on the target, which may stay unflushed for as long as no other
-// follows, and to see whether the target is still where it was. It may have been
-// restarted, and have lost units that were not flushed, or restored.
-func (s *Shipper) rest(ctx context.Context) error {
-	if s.inTransaction {
-		if s.head == s.position.String() {
-			return nil
-		}
-		return s.flush(ctx)
-	}
-	if err := s.tidy(ctx); err != nil {
-		return err
-	}
-	if err := s.flushLater(ctx); err != nil {
-		return err
-	}
-	now := s.now()
-	if now.Sub(s.lastCheck) < checkEvery {
-		return nil
-	}
-	rows, err := s.link.Query(ctx, "SELECT position FROM courier_target.progress WHERE subscription = "+
-		literal(s.sub.ProgressKey), 1)
-	if err != nil {
-		return err
-	}
-	if len(rows) == 0 || string(rows[0][0]) != s.head {
-		return errMoved
-	}
-	s.lastCheck = now
-	return nil
-}
-
-// errMoved says that the target's progress is not where this shipper left it.
-var errMoved = errors.New("the node's progress has changed")
-
 // Close ends the shipper's connection to the node. The session stays open.
 func (s *Shipper) Close(ctx context.Context) { s.detach(ctx) }
-
-// wantDurable says whether the unit being rendered is to be flushed.
-func (s *Shipper) wantDurable() bool {
-	return s.inTransaction || s.now().Sub(s.lastDurable) >= durableEvery
-}

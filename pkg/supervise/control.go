@@ -2,9 +2,11 @@ package supervise
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/change"
@@ -14,8 +16,11 @@ import (
 )
 
 const (
-	// lookEvery is how often the control session looks for news.
+	// lookEvery is how often the control session looks for changes of the
+	// configuration, and, when the bell does not work, into the queue.
 	lookEvery = 100 * time.Millisecond
+	// doubtEvery is how often it looks into the queue although the bell works.
+	doubtEvery = time.Second
 	// leaseEvery is how often it asks for leases that others hold.
 	leaseEvery = 500 * time.Millisecond
 	// staleAfter is after how much silence another's lease is taken away. It is
@@ -42,6 +47,12 @@ func (d *database) control(ctx, abandon context.Context, connected func()) error
 	connected()
 	d.state.set(slog.LevelInfo, "ready", nil, 0)
 
+	attended, dismiss := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { d.fresh.run(attended, abandon, d.dsn, d.log) })
+	defer group.Wait()
+	defer dismiss()
+
 	// Without the control session there are no leases: its loops are abandoned.
 	loops, cancel := context.WithCancel(abandon)
 	err = c.work(ctx, loops)
@@ -67,6 +78,7 @@ type controller struct {
 	*database
 	session    *session.PGX
 	seen       change.Snapshot // news up to here have been told
+	looked     time.Time       // when the queue was last looked into
 	generation int64           // of the configuration that the loops are of
 	asked      time.Time       // when leases were last asked for
 	ended      chan *loop      // loops that have ended by themselves
@@ -104,13 +116,24 @@ func (c *controller) look(ctx, abandon context.Context) error {
 	if err := c.house.keep(abandon, c); err != nil {
 		return err
 	}
-	interval, generation, err := queue.Next(abandon, c.session, c.seen)
-	if err != nil {
-		return err
+	if !c.fresh.works.Load() || time.Since(c.looked) >= doubtEvery {
+		c.looked = time.Now()
+		end, err := queue.Look(abandon, c.session, c.seen)
+		if err != nil {
+			return err
+		}
+		if end != nil {
+			c.seen = *end
+			c.fresh.ring()
+		}
 	}
-	if interval != nil {
-		c.seen = interval.End
-		c.fresh.ring()
+	text, _, err := session.Value(abandon, c.session, "SELECT generation FROM courier.configuration")
+	if err != nil {
+		return fmt.Errorf("look at the configuration: %w", err)
+	}
+	generation, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return fmt.Errorf("look at the configuration: %w", err)
 	}
 	if generation != c.generation {
 		if err = c.adjust(ctx, abandon); err != nil {

@@ -25,7 +25,7 @@ type database struct {
 	log    *slog.Logger
 	state  tracker
 	budget budget
-	fresh  news // something was queued
+	fresh  bell // something was queued
 	turned news // the configuration has changed
 	nodes  *health.Prober
 	notes  reports
@@ -39,7 +39,8 @@ type database struct {
 func newDatabase(config *Config, d Database) *database {
 	log := config.Log.With("database", d.Name)
 	db := &database{config: config, name: d.Name, dsn: d.DSN, log: log, loops: make(map[string]*loop),
-		state: tracker{log: log, name: "database"}, notes: reports{pending: make(map[string]report), due: make(chan struct{}, 1)}}
+		state: tracker{log: log, name: "database"}, notes: reports{pending: make(map[string]report), due: make(chan struct{}, 1)},
+		fresh: bell{asked: make(chan struct{}, 1)}}
 	db.beat.Store(time.Now().UnixNano())
 	db.state.current = condition{state: "connecting", since: time.Now()}
 	db.nodes = health.New(health.Config{DSN: d.DSN, Interval: config.ProbeInterval, Log: log})

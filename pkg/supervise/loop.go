@@ -179,33 +179,29 @@ func (l *loop) session(ctx, abandon context.Context) (rest <-chan struct{}, err 
 	if held == 2 {
 		config.Reader = sessions[1]
 	}
-	return l.ship(ctx, abandon, ship.New(config))
+	return l.ship(ctx, abandon, sessions[0], ship.New(config))
 }
 
 const (
-	// Between two looks at an empty queue.
-	shortestPause = 2 * time.Millisecond
-	longestPause  = 200 * time.Millisecond
-	// restAfter is when a loop that finds nothing stops polling and waits for
-	// news; it still looks after its node every restEvery.
-	restAfter = time.Second
-	restEvery = 5 * time.Second
-	// parkAfter is when it gives its sessions back, at once if others wait.
+	// longestWait is how long a loop waits for changes before it looks whether
+	// others wait for its sessions.
+	longestWait = time.Second
+	// parkAfter is when an idle loop gives its sessions back, at once if others
+	// wait.
 	parkAfter = 30 * time.Second
 	// turn is how long a loop ships while others wait for a session.
 	turn = 2 * time.Second
 )
 
 // ship ships until an error, or until it is time to give the sessions back.
-func (l *loop) ship(ctx, abandon context.Context, shipper *ship.Shipper) (rest <-chan struct{}, err error) {
+func (l *loop) ship(ctx, abandon context.Context, s *session.PGX, shipper *ship.Shipper) (rest <-chan struct{}, err error) {
 	pressed := l.database.budget.pressed
 	began := time.Now()
 	busy := began // when something was last shipped
-	pause := shortestPause
 	node, _ := l.database.nodes.Status(l.nodeName())
 	for ctx.Err() == nil {
-		news := l.database.fresh.wait()
-		now, changed := l.database.nodes.Status(l.nodeName())
+		rung := l.database.fresh.wait()
+		now, _ := l.database.nodes.Status(l.nodeName())
 		if node.Definition == "" {
 			node = now // not read yet when the session began
 		}
@@ -219,35 +215,40 @@ func (l *loop) ship(ctx, abandon context.Context, shipper *ship.Shipper) (rest <
 		l.wait.Reset()
 		l.state.set(slog.LevelInfo, "streaming", nil, 0)
 		if changes > 0 {
-			busy, pause = time.Now(), shortestPause
+			busy = time.Now()
 			if pressed() && time.Since(began) > turn {
-				return nil, nil
+				return nil, shipper.Note(abandon)
 			}
-			continue
+		} else if pressed() || time.Since(busy) > parkAfter {
+			l.database.fresh.ask()
+			return rung, nil
 		}
-		idle := time.Since(busy)
-		switch {
-		case pressed(), idle > parkAfter:
-			return news, nil
-		case idle > restAfter:
-			timer := time.NewTimer(restEvery)
-			select {
-			case <-news:
-				pause = shortestPause
-				busy = time.Now()
-			case <-l.database.turned.wait():
-			case <-changed:
-			case <-timer.C:
-			case <-ctx.Done():
-			}
-			timer.Stop()
-		default:
-			sleep(ctx, pause)
-			pause = min(2*pause, longestPause)
+		if err = l.await(ctx, abandon, s, shipper); err != nil {
+			return nil, err
 		}
 	}
-	return nil, ctx.Err()
+	return nil, errors.Join(ctx.Err(), shipper.Note(abandon))
 }
+
+// await waits for changes in the shipper's session; the end of ctx cuts it short.
+func (l *loop) await(ctx, abandon context.Context, s *session.PGX, shipper *ship.Shipper) error {
+	cancelled := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(cancelled)
+		_ = s.Cancel(abandon) // if it fails, the wait ends by itself
+	})
+	err := shipper.Await(abandon, longestWait)
+	if !stop() {
+		<-cancelled
+		if session.SQLState(err) == queryCanceled {
+			return nil
+		}
+	}
+	return err
+}
+
+// queryCanceled is the SQLSTATE of a statement that was cancelled.
+const queryCanceled = "57014"
 
 // fail notes an error and waits before the next try.
 func (l *loop) fail(ctx context.Context, err error) {

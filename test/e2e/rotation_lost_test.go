@@ -161,8 +161,9 @@ func TestReadWhenDetached(t *testing.T) {
 	defer s.Close(t.Context())
 	start, err := change.ParseSnapshot(r.sourceValue("SELECT start_position FROM courier.subscription"))
 	require.NoError(t, err)
-	interval, _, err := queue.Next(t.Context(), s, start)
+	opened, _, err := queue.Next(t.Context(), s, 0, start, 0, 0)
 	require.NoError(t, err)
+	interval := queue.Resume(change.Position{Start: start, End: &opened.End}) // from its beginning
 	interval.Subscription, err = strconv.Atoi(r.sourceValue("SELECT subscription_id FROM courier.subscription"))
 	require.NoError(t, err)
 	chunks, _, err := interval.Read(t.Context(), s, 1, 1000)
