@@ -110,7 +110,7 @@ func TestNextReturns(t *testing.T) {
 			changed := make(chan struct{})
 			go func() {
 				defer close(changed)
-				r.cluster.Eventually(t, "app", "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Extension'", "1", patience)
+				r.cluster.Eventually(t, "app", "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND backend_type = 'client backend'", "1", patience)
 				r.cluster.Query(t, "app", "SELECT courier.create_replication_set('mine')")
 			}()
 			require.Nil(t, r.next(time.Hour))
