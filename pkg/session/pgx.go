@@ -122,10 +122,12 @@ func (s *PGX) query(ctx context.Context, sql string, args []any) ([]Row, error) 
 }
 
 // Blocks in which the rows of a result are laid out: the queue has many small
-// ones.
+// ones. The first is small, as most results are; each next one is four times as
+// large, up to these.
 const (
 	valueBlock = 64 << 10 // bytes
 	rowBlock   = 2048     // values
+	firstPart  = 256      // of either
 )
 
 // copier copies rows out of the connection's read buffer, many to a block.
@@ -134,9 +136,17 @@ type copier struct {
 	values [][]byte
 }
 
+// nextBlock is the size of the block that follows one of a size.
+func nextBlock(size, largest int) int {
+	if size == 0 {
+		return largest / firstPart
+	}
+	return min(4*size, largest)
+}
+
 func (c *copier) row(raw [][]byte) Row {
 	if cap(c.values)-len(c.values) < len(raw) {
-		c.values = make([][]byte, 0, max(rowBlock, len(raw)))
+		c.values = make([][]byte, 0, max(nextBlock(cap(c.values), rowBlock), len(raw)))
 	}
 	first := len(c.values)
 	for _, value := range raw {
@@ -150,7 +160,7 @@ func (c *copier) copy(value []byte) []byte {
 		return nil
 	}
 	if cap(c.bytes)-len(c.bytes) < len(value) {
-		c.bytes = make([]byte, 0, max(valueBlock, len(value)))
+		c.bytes = make([]byte, 0, max(nextBlock(cap(c.bytes), valueBlock), len(value)))
 	}
 	start := len(c.bytes)
 	c.bytes = append(c.bytes, value...)

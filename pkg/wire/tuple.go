@@ -6,8 +6,12 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/change"
 )
 
-// slabSize is the number of values allocated at once, 128 kB.
-const slabSize = 4096
+// Numbers of values allocated at once: few at first, for a transaction of one
+// row; each block is four times as large as the one before, up to 128 kB.
+const (
+	firstSlab = 16
+	slabSize  = 4096
+)
 
 // slab hands out runs of values from large blocks.
 type slab struct {
@@ -25,15 +29,25 @@ func (s *slab) take(n int) []change.Value {
 		if n > slabSize {
 			return make([]change.Value, n)
 		}
-		if s.next == len(s.blocks) {
-			s.blocks = append(s.blocks, make([]change.Value, slabSize))
-		}
-		s.free = s.blocks[s.next]
-		s.next++
+		s.turn(n)
 	}
 	values := s.free[:n:n]
 	s.free = s.free[n:]
 	return values
+}
+
+// turn goes on to the next block that has n values.
+func (s *slab) turn(n int) {
+	for s.free = nil; len(s.free) < n; s.next++ {
+		if s.next == len(s.blocks) {
+			size := firstSlab
+			if s.next > 0 {
+				size = min(4*len(s.blocks[s.next-1]), slabSize)
+			}
+			s.blocks = append(s.blocks, make([]change.Value, max(size, n)))
+		}
+		s.free = s.blocks[s.next]
+	}
 }
 
 func (s *slab) recycle() {
