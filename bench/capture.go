@@ -67,7 +67,7 @@ type captureRun struct {
 }
 
 func measureCapture(ctx context.Context, c *config) ([]captureRun, error) {
-	s, err := startServer(ctx, "capture", pgtest.Preload(true))
+	s, err := startServer(ctx, "capture", pgtest.Preload(true), pgtest.Setting("courier.workers", "off"))
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ type commitRun struct {
 // pgbench, with and without others that wait for it. pgbench runs all the while;
 // the waiters come and go, so that a noisy neighbour meets all of them.
 func measureCommit(ctx context.Context, c *config) (runs []commitRun, err error) {
-	s, err := startServer(ctx, "commit", pgtest.Preload(true), pgtest.Setting("max_connections", strconv.Itoa(c.commitSessions+30)))
+	s, err := startServer(ctx, "commit", pgtest.Preload(true), pgtest.Setting("courier.workers", "off"), pgtest.Setting("max_connections", strconv.Itoa(c.commitSessions+30)))
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func measureLatency(ctx context.Context, c *config) ([]latencyRun, error) {
 
 // latency measures all rates on a fresh pair of servers.
 func (s *system) latency(ctx context.Context, c *config) (runs []latencyRun, err error) {
-	p, err := startPair(ctx, s.name, pgtest.Preload(true))
+	p, err := startPair(ctx, s.name, pgtest.Preload(true), pgtest.Setting("courier.workers", "off"))
 	if err != nil {
 		return nil, err
 	}

@@ -114,8 +114,6 @@ var defects = []defect{
 		check: "connections", severity: Warning, says: "of its own limit", remedy: "CONNECTION LIMIT -1", runOn: OnNode},
 	{name: "connections of the database", target: `ALTER DATABASE app CONNECTION LIMIT 5`,
 		check: "connections", severity: Warning, says: "database app", remedy: "CONNECTION LIMIT -1", runOn: OnNode},
-	{name: "idle sessions end on the node", target: `ALTER ROLE courier_remote SET idle_session_timeout = '20s'`,
-		check: "timeouts", severity: Warning, says: "idle_session_timeout of role courier_remote is 20s", remedy: "idle_session_timeout = 0", runOn: OnNode},
 	{name: "idle transactions end on the source", source: `ALTER DATABASE app SET idle_in_transaction_session_timeout = '5s'`,
 		check: "timeouts", severity: Warning, says: "idle_in_transaction_session_timeout", runOn: OnSource},
 	{name: "rows in the node's log", target: `ALTER ROLE courier_remote SET log_statement = 'mod'`,
@@ -129,7 +127,7 @@ var defects = []defect{
 		plant: func(t *testing.T, r *rig) { r.onSource("SELECT pg_reload_conf()") },
 		check: "durability", severity: Warning, says: "fsync is off", runOn: OnSource},
 
-	{name: "options of the server", source: `ALTER SERVER courier_eu OPTIONS (DROP connect_timeout, SET tcp_user_timeout '0', ADD keepalives '0')`,
+	{name: "options of the server", source: `ALTER SERVER courier_eu OPTIONS (DROP connect_timeout, SET tcp_user_timeout '0', SET keepalives '0')`,
 		check: "server-options", severity: Warning, says: "connect_timeout, tcp_user_timeout, keepalives",
 		remedy: "ADD connect_timeout '10'", runOn: OnSource},
 	{name: "no name", source: `DELETE FROM courier.local_node`,

@@ -23,7 +23,7 @@ type rig struct {
 func start(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{t: t,
-		source: pgtest.Start(t, pgtest.Name("source"), pgtest.Durable(), pgtest.Preload(true),
+		source: pgtest.Start(t, pgtest.Name("source"), pgtest.Durable(), pgtest.Preload(true), pgtest.Setting("courier.workers", "off"),
 			pgtest.Setting("max_prepared_transactions", "4")),
 		target: pgtest.Start(t, pgtest.Name("target"), pgtest.Durable())}
 	r.source.Database(t, "app")

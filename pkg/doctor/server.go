@@ -28,8 +28,7 @@ type server struct {
 	Server            netip.Addr `json:"server"`
 	LogStatement      string     `json:"log_statement"`
 	LogDuration       int64      `json:"log_duration"`        // ms, -1 for off
-	IdleSession       int64      `json:"idle_session"`        // ms, 0 for off
-	IdleInTransaction int64      `json:"idle_in_transaction"` // ms
+	IdleInTransaction int64      `json:"idle_in_transaction"` // ms, 0 for off
 	Transaction       int64      `json:"transaction"`         // ms; PostgreSQL 17 has it
 	ServerLeft        int        `json:"server_left"`         // connections
 	RoleLeft          *int       `json:"role_left"`           // null for no limit
@@ -51,7 +50,6 @@ SELECT pg_catalog.jsonb_build_object(
     'server', coalesce(pg_catalog.host(pg_catalog.inet_server_addr()), ''),
     'log_statement', pg_catalog.current_setting('log_statement'),
     'log_duration', (SELECT setting::pg_catalog.int8 FROM pg_catalog.pg_settings WHERE name = 'log_min_duration_statement'),
-    'idle_session', (SELECT setting::pg_catalog.int8 FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout'),
     'idle_in_transaction', (SELECT setting::pg_catalog.int8 FROM pg_catalog.pg_settings WHERE name = 'idle_in_transaction_session_timeout'),
     'transaction', coalesce((SELECT setting::pg_catalog.int8 FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'), 0),
     'max_connections', pg_catalog.current_setting('max_connections')::pg_catalog.int4,
@@ -125,14 +123,10 @@ func (s *server) timeouts(side string) []Finding {
 		reset("transaction_timeout", s.Transaction,
 			"The copy of a table and a large transaction take as long as they take; cut off, they start over and never end.")
 	}
-	// the sessions of shippers set these two themselves, one on each side
+	// on a node the sessions of shippers set it themselves
 	if side == OnSource && s.IdleInTransaction > 0 && s.IdleInTransaction < 10_000 {
 		reset("idle_in_transaction_session_timeout", s.IdleInTransaction,
 			"A copy reads in one transaction, which waits for the node now and then.")
-	}
-	if side == OnNode && s.IdleSession > 0 {
-		reset("idle_session_timeout", s.IdleSession,
-			"The connection is ended whenever nothing is to be shipped, and made again for the next change.")
 	}
 	return findings
 }

@@ -57,7 +57,7 @@ func (b *backend) changed(timeout string) bool {
 func TestNoWakeUpIsLost(t *testing.T) {
 	for name, ships := range map[string]bool{"plain backend": false, "backend that has shipped": true} {
 		t.Run(name, func(t *testing.T) {
-			r := startItems(t, pgtest.Preload(true))
+			r := startItems(t, pgtest.Preload(true), pgtest.Setting("courier.workers", "off"))
 			waiter, writer, noise := connectBackend(t, r.source), connectBackend(t, r.source), connectBackend(t, r.source)
 			if ships {
 				writer.exec("INSERT INTO item VALUES (-1, 'first')")
@@ -119,7 +119,7 @@ func TestNoWakeUpIsLost(t *testing.T) {
 // hear of a commit. However they end, none leaves its place taken.
 func TestManyWaiters(t *testing.T) {
 	const room, sessions = 256, 270
-	c := startEvents(t, pgtest.Preload(true), pgtest.Setting("max_connections", strconv.Itoa(sessions+20)))
+	c := startEvents(t, pgtest.Preload(true), pgtest.Setting("courier.workers", "off"), pgtest.Setting("max_connections", strconv.Itoa(sessions+20)))
 	backends := make([]*backend, sessions)
 	for i := range backends {
 		backends[i] = connectBackend(t, c)
