@@ -36,7 +36,7 @@ unit_packages() {
 # Databases are real, so a cached result proves nothing: -count=1.
 unit() {
     # shellcheck disable=SC2046
-    "$go" test -race -count=1 -timeout 6m $(unit_packages)
+    "$go" test -race -count=1 -timeout 12m $(unit_packages)
 }
 
 end_to_end() {
