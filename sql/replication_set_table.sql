@@ -242,7 +242,10 @@ begin
         -- Again, now that capture is in place and who wrote before is done.
         update courier.replication_set_table t set added = courier.position()
         where t.set_name = target_set.set_name and t.relation = replication_set_add_table.relation;
-    elsif present.columns is distinct from wanted_columns then
+    elsif present.columns is distinct from wanted_columns
+        -- a list has the names, too, that its columns had before
+        and array(select distinct unnest(present.column_numbers) order by 1)
+            <> array(select distinct unnest(courier.column_numbers(relation, wanted_columns)) order by 1) then
         raise exception using
             errcode = 'duplicate_object',
             message = format('%s is in replication set "%s" already with other columns', relation, target_set.set_name),

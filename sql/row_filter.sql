@@ -14,6 +14,7 @@ create function courier.check_row_filter(relation regclass, row_filter text, ali
 language c stable
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'courier_check_row_filter';
+revoke execute on function courier.check_row_filter(regclass, text, text) from public;
 comment on function courier.check_row_filter(regclass, text, text) is
     'a row filter in its normal form, or an error that says why it cannot be one; with an alias, its columns as those of the alias';
 
@@ -21,6 +22,7 @@ create function courier.row_filter_expression(relation oid, filter_id int) retur
 language c stable strict
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'courier_row_filter_expression';
+revoke execute on function courier.row_filter_expression(oid, int) from public;
 comment on function courier.row_filter_expression(oid, int) is
     'a row filter as it reads now, with the present names of the columns; null if the table does not hold it';
 
