@@ -3,6 +3,7 @@ package ship
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/pg-courier/pg_courier/pkg/change"
@@ -53,7 +54,7 @@ func (e *unfilteredError) SQLState() string { return "55000" }
 func (e *unfilteredError) Hint() string {
 	name := literal(identifier(e.schema) + "." + identifier(e.table))
 	return fmt.Sprintf("Trigger !pg_courier_filter_%d, which held the filter, is gone. "+
-		"Run SELECT courier.replication_set_remove_table(%s, %s) and add the table again; changes made until then are not sent.",
+		"Run SELECT courier.replication_set_remove_table(%s, %s), and add the table again as docs/filters.md says of a changed filter.",
 		e.filter, literal(e.set), name)
 }
 
@@ -82,8 +83,7 @@ func (c *catalog) admit(ch *change.Change, xid uint64) (bool, error) {
 	case oldIn && newIn:
 		return true, nil
 	case newIn:
-		moveIn(ch)
-		return true, nil
+		return true, moveIn(ch)
 	case oldIn:
 		moveOut(ch)
 		return true, nil
@@ -112,11 +112,16 @@ func (t *Table) lets(ch *change.Change, xid uint64) (oldIn, newIn bool, err erro
 
 // moveIn makes an update the insert of its new row, which capture has written
 // whole.
-func moveIn(ch *change.Change) {
-	ch.Op, ch.Old = change.Insert, nil
+func moveIn(ch *change.Change) error {
 	for i := range ch.New {
+		if ch.New[i].Kind == change.Unchanged {
+			return fmt.Errorf("make an insert of an update of table %s: %w", ch.Relation, &session.Error{SQLState: "XX001",
+				Message: fmt.Sprintf("the row moves into a row filter, and its column %s was not captured", ch.Relation.Columns[i].Name)})
+		}
 		ch.New[i].Same = false
 	}
+	ch.Op, ch.Old = change.Insert, nil
+	return nil
 }
 
 // moveOut makes an update the delete of its old row. An update that leaves the
@@ -131,6 +136,12 @@ func moveOut(ch *change.Change) {
 		}
 	}
 	ch.Op, ch.New = change.Delete, nil
+}
+
+// RowFiltered reports whether some rows of the table are not sent. Then updates
+// may be sent as inserts and deletes.
+func (t *Table) RowFiltered() bool {
+	return t.members != nil && !slices.ContainsFunc(t.members, func(m member) bool { return m.filter == 0 && m.allows.Update })
 }
 
 // loadMembers reads which sets decide about the rows of a subscription's tables.

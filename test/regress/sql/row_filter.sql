@@ -12,10 +12,10 @@ create domain shop.short as text check (length(value) < 5);
 create type shop.pair as (a int, b int);
 create function shop.mine(int) returns boolean language sql immutable as 'select $1 > 0';
 create operator shop.=== (leftarg = int, rightarg = int, function = int4eq);
-create collation shop.caseless (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+create collation shop.plain (locale = 'C');
 create table shop.item (
     id int primary key, name text, price numeric, status shop.status, kind shop.code, tags text[], info jsonb,
-    made timestamptz, p shop.pair, gross numeric generated always as (price * 2) stored, caseless text collate shop.caseless);
+    made timestamptz, p shop.pair, gross numeric generated always as (price * 2) stored, code text collate shop.plain);
 create extension pg_courier cascade;
 select format('host=%s port=%s user=%s',
               coalesce(nullif(split_part(current_setting('unix_socket_directories'), ',', 1), ''), 'localhost'),
@@ -41,7 +41,7 @@ $$;
 select try(f) from unnest(array[
     'price > 10', 'item.price between 1 and 2 or name is null', $$status = 'open'$$, $$status in ('new', 'open')$$,
     $$kind = 'x'$$, $$tags && '{a,b}' and tags[1] <> 'c'$$, $$(info ->> 'n')::int > 3 and info['a'] = '1'$$,
-    $$name like 'a%' and lower(name) = upper('b')$$, 'gross > 5', $$caseless = 'x'$$, 'coalesce(price, 0) > greatest(1, id)',
+    $$name like 'a%' and lower(name) = upper('b')$$, 'gross > 5', $$code = 'x'$$, 'coalesce(price, 0) > greatest(1, id)',
     $$made >= '2026-01-01 00:00 UTC'$$, $$case when id = 1 then true end$$, 'true', $$(id, name) < (1, 'x')$$, $$id = any ('{1,2}')$$,
     'price > 10 -- a comment', $$name collate "C" < 'x'$$, $$id::text = name$$]) f;
 
@@ -263,11 +263,33 @@ update shop.part set region = 'a' where id = 5;
 update shop.part set region = 'c' where id = 4;
 select courier.ship('s');
 select target('select id || region || n from shop.part order by 1');
+alter table shop.part alter column n type bigint;
 alter table shop.part rename column n to m;
 update shop.part set m = 0 where id = 3;
 select on_target('alter table shop.part rename column n to m');
 select courier.ship('s');
 select target('select id || region || m from shop.part order by 1');
+
+-- types of filters, as capture evaluates them
+create table shop.kind (id int primary key, status shop.status, kind shop.code, tags text[], info jsonb, price numeric,
+                        gross numeric generated always as (price * 2) stored, code text collate shop.plain);
+select on_target('create table shop.kind (id int primary key)');
+select courier.replication_set_add_table('default', 'shop.kind', '{id}', $$
+    status in ('new', 'open') and kind <> 'z' and tags[1] <> 'c' and info['a'] = '1' and (info ->> 'n')::int > 3 and gross > 5
+    and code < 'a' and case when id < 100 then true end and (id, kind) > (0, 'a') and id::text ~ '^\d$'$$);
+select courier.ship('s');
+insert into shop.kind (id, status, kind, tags, info, price, code) values (1, 'new', 'x', '{a}', '{"a": 1, "n": 4}', 3, 'ABC');
+insert into shop.kind (id, status, kind, tags, info, price, code) select 2, 'closed', kind, tags, info, price, code from shop.kind where id = 1;
+insert into shop.kind (id, status, kind, tags, info, price, code) select 3, status, 'z', tags, info, price, code from shop.kind where id = 1;
+insert into shop.kind (id, status, kind, tags, info, price, code) select 4, status, kind, '{c}', info, price, code from shop.kind where id = 1;
+insert into shop.kind (id, status, kind, tags, info, price, code) select 5, status, kind, tags, '{"a": 2, "n": 4}', price, code from shop.kind where id = 1;
+insert into shop.kind (id, status, kind, tags, info, price, code) select 6, status, kind, tags, '{"a": 1, "n": 3}', price, code from shop.kind where id = 1;
+insert into shop.kind (id, status, kind, tags, info, price, code) select 7, status, kind, tags, info, 2, code from shop.kind where id = 1;
+insert into shop.kind (id, status, kind, tags, info, price, code) select 8, status, kind, tags, info, price, 'x' from shop.kind where id = 1;
+insert into shop.kind (id, status, kind, tags, info, price, code) select 10, status, kind, tags, info, price, code from shop.kind where id = 1;
+insert into shop.kind (id, status, kind, tags, info, price, code) select 9, status, kind, tags, info, price, code from shop.kind where id = 1;
+select courier.ship('s');
+select target('select id from shop.kind order by 1');
 
 -- nothing is left behind
 select courier.drop_subscription('s');
