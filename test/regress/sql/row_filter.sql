@@ -270,6 +270,16 @@ select on_target('alter table shop.part rename column n to m');
 select courier.ship('s');
 select target('select id || region || m from shop.part order by 1');
 
+-- another filter, in one transaction
+begin;
+select courier.replication_set_remove_table('default', 'shop.log');
+select courier.replication_set_add_table('default', 'shop.log', row_filter => 'level > 2');
+commit;
+select on_target('truncate shop.log');
+insert into shop.log values ('d', 2), ('e', 3);
+select courier.ship('s');
+select target('select line || level from shop.log order by 1');
+
 -- types of filters, as capture evaluates them
 create table shop.kind (id int primary key, status shop.status, kind shop.code, tags text[], info jsonb, price numeric,
                         gross numeric generated always as (price * 2) stored, code text collate shop.plain);
