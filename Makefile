@@ -15,7 +15,7 @@ DESTDIR ?=
 export PG_CONFIG GO
 
 # The parts of the extension script, in the order they depend on each other.
-SQL_PARTS = schema configuration queue capture transport node \
+SQL_PARTS = schema configuration queue capture row_filter transport node \
 	replication_set replication_set_table capture_trigger \
 	subscription_options subscription subscription_end lease dead_letter \
 	rotation wait dead_letter_retry ship status queue_status node_health \

@@ -107,16 +107,24 @@ create table courier.replication_set_table (
     set_name name not null,
     relation regclass not null,
     columns name[],
+    column_numbers int2[],
     row_filter text,
+    filter_id int,
     added pg_snapshot not null,
-    constraint replication_set_table_pkey primary key (set_name, relation)
+    constraint replication_set_table_pkey primary key (set_name, relation),
+    constraint replication_set_table_filter_has_number check ((row_filter is null) = (filter_id is null))
 );
+create sequence courier.row_filter_id_seq as int;
+comment on sequence courier.row_filter_id_seq is 'numbers of row filters; never used again, since queued changes name them';
 create index replication_set_table_relation_idx on courier.replication_set_table (relation);
 comment on table courier.replication_set_table is 'tables of the replication sets';
 comment on column courier.replication_set_table.set_name is 'the set';
 comment on column courier.replication_set_table.relation is 'the table, or the root of a partitioned one';
 comment on column courier.replication_set_table.columns is 'columns that are sent; null for all, those added later too';
-comment on column courier.replication_set_table.row_filter is 'condition on rows; not in use yet';
+comment on column courier.replication_set_table.column_numbers is 'numbers of those columns, by which they are known when they are renamed';
+comment on column courier.replication_set_table.row_filter is 'condition on the rows that are sent; null for all';
+comment on column courier.replication_set_table.filter_id is
+    'number of the filter, in the name of the disabled trigger that holds it; equal filters of a table share one';
 comment on column courier.replication_set_table.added is 'position at which the table was added: transactions visible in it are not sent because of this set';
 
 create table courier.subscription (
@@ -166,6 +174,7 @@ begin
             new.epoch := gen_random_uuid();
         when 'replication_set_table' then
             new.added := courier.position();
+            new.column_numbers := courier.column_numbers(new.relation, new.columns);
         when 'subscription' then
             new.progress_key := gen_random_uuid();
             new.start_position := null;
@@ -291,3 +300,4 @@ select pg_catalog.pg_extension_config_dump('courier.replication_set', $$where se
 select pg_catalog.pg_extension_config_dump('courier.replication_set_table', '');
 select pg_catalog.pg_extension_config_dump('courier.subscription', '');
 select pg_catalog.pg_extension_config_dump('courier.subscription_subscription_id_seq', '');
+select pg_catalog.pg_extension_config_dump('courier.row_filter_id_seq', '');

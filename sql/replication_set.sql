@@ -89,6 +89,7 @@ begin
             hint = 'Drop them first with SELECT courier.drop_subscription(...).';
     end if;
     delete from courier.replication_set_table t where t.set_name = present.set_name;
+    perform courier.sync_row_filters();
     delete from courier.replication_set s where s.set_name = present.set_name;
 end
 $$;

@@ -206,6 +206,8 @@ declare
     target_set courier.replication_set;
     replicates_changes boolean;
     wanted_columns name[];
+    wanted_filter text;
+    wanted_filter_id int;
     present courier.replication_set_table;
 begin
     perform courier.require_administrator();
@@ -213,12 +215,6 @@ begin
     perform courier.lock_configuration();
     target_set := courier.find_replication_set(replication_set_add_table.set_name);
     perform courier.require_table(relation);
-    if row_filter is not null then
-        raise exception using
-            errcode = 'feature_not_supported',
-            message = 'row filters are not supported yet',
-            hint = 'Leave row_filter out; all rows are sent.';
-    end if;
     replicates_changes := target_set.replicate_update or target_set.replicate_delete;
     if replicates_changes and courier.key_columns(relation) is null then
         raise exception using
@@ -229,21 +225,38 @@ begin
                           'to a set created with replicate_update => false, replicate_delete => false.', relation);
     end if;
     wanted_columns := courier.require_columns(relation, columns, replicates_changes);
+    wanted_filter := courier.check_row_filter(relation, row_filter);
 
     select t.* into present from courier.replication_set_table t
     where t.set_name = target_set.set_name and t.relation = replication_set_add_table.relation;
     if not found then
-        insert into courier.replication_set_table (set_name, relation, columns, added)
-        values (target_set.set_name, relation, wanted_columns, courier.position());
+        if wanted_filter is not null then
+            select coalesce(min(t.filter_id), nextval('courier.row_filter_id_seq')::int) into wanted_filter_id
+            from courier.replication_set_table t
+            where t.relation = replication_set_add_table.relation and t.row_filter = wanted_filter;
+        end if;
+        insert into courier.replication_set_table (set_name, relation, columns, row_filter, filter_id, added)
+        values (target_set.set_name, relation, wanted_columns, wanted_filter, wanted_filter_id, courier.position());
+        perform courier.sync_row_filters();
         perform courier.sync_capture();
         -- Again, now that capture is in place and who wrote before is done.
         update courier.replication_set_table t set added = courier.position()
         where t.set_name = target_set.set_name and t.relation = replication_set_add_table.relation;
-    elsif present.columns is distinct from wanted_columns then
+    elsif present.columns is distinct from wanted_columns
+        -- a list has the names, too, that its columns had before
+        and array(select distinct unnest(present.column_numbers) order by 1)
+            <> array(select distinct unnest(courier.column_numbers(relation, wanted_columns)) order by 1) then
         raise exception using
             errcode = 'duplicate_object',
             message = format('%s is in replication set "%s" already with other columns', relation, target_set.set_name),
             hint = 'Take it out first with SELECT courier.replication_set_remove_table(...).';
+    elsif present.row_filter is distinct from wanted_filter then
+        raise exception using
+            errcode = 'duplicate_object',
+            message = format('%s is in replication set "%s" already with another row filter', relation, target_set.set_name),
+            detail = format('Its row filter there: %s.', coalesce(present.row_filter, 'none')),
+            hint = 'Take it out first with SELECT courier.replication_set_remove_table(...). What it then '
+                || 'takes for the rows that are on the nodes already to match the new filter is in docs/filters.md.';
     end if;
 end
 $$;
@@ -365,6 +378,7 @@ begin
                 where t.set_name = target_set.set_name));
     end if;
     perform courier.sync_capture();
+    perform courier.sync_row_filters();
 end
 $$;
 comment on function courier.replication_set_remove_table(text, regclass) is 'takes a table out of a replication set';

@@ -38,6 +38,9 @@ select s.subscription_id,
                   cross join unnest(v.columns) u (column_name)
                   where v.relation = c.oid and v.set_name = any (s.replication_sets))
        end as columns,
+       case when bool_and(t.filter_id is not null)
+            then string_agg(distinct coalesce(courier.row_filter_expression(c.oid, t.filter_id), t.row_filter), ' OR ')
+       end as row_filter,
        bool_or(r.replicate_insert) as replicate_insert,
        bool_or(r.replicate_update) as replicate_update,
        bool_or(r.replicate_delete) as replicate_delete,
@@ -56,11 +59,38 @@ comment on column courier.subscription_table.relation is 'OID of the table';
 comment on column courier.subscription_table.schema_name is 'schema of the table';
 comment on column courier.subscription_table.table_name is 'name of the table';
 comment on column courier.subscription_table.columns is 'columns that are sent; null for all';
+comment on column courier.subscription_table.row_filter is 'condition on the rows that are sent; null for all';
 comment on column courier.subscription_table.replicate_insert is 'whether inserted rows are sent';
 comment on column courier.subscription_table.replicate_update is 'whether updated rows are sent';
 comment on column courier.subscription_table.replicate_delete is 'whether deleted rows are sent';
 comment on column courier.subscription_table.replicate_truncate is 'whether TRUNCATE is sent';
 comment on column courier.subscription_table.added is 'position at which the table was first added to one of the sets';
+
+-- What decides about a row where row filters do, one row for each set of a
+-- subscription that has the table.
+create view courier.subscription_row_filter as
+select s.subscription_id,
+       t.relation::oid as relation,
+       t.set_name,
+       t.filter_id,
+       r.replicate_insert,
+       r.replicate_update,
+       r.replicate_delete,
+       t.added
+from courier.subscription s
+join courier.replication_set r on r.set_name = any (s.replication_sets)
+join courier.replication_set_table t on t.set_name = r.set_name
+where exists (select from courier.replication_set_table f
+              where f.set_name = any (s.replication_sets) and f.relation = t.relation and f.filter_id is not null);
+comment on view courier.subscription_row_filter is 'sets of each subscription that have a table of which rows are filtered';
+comment on column courier.subscription_row_filter.subscription_id is 'the subscription';
+comment on column courier.subscription_row_filter.relation is 'OID of the table';
+comment on column courier.subscription_row_filter.set_name is 'the set';
+comment on column courier.subscription_row_filter.filter_id is 'number of its row filter; null if it takes all rows';
+comment on column courier.subscription_row_filter.replicate_insert is 'whether it sends inserted rows';
+comment on column courier.subscription_row_filter.replicate_update is 'whether it sends updated rows';
+comment on column courier.subscription_row_filter.replicate_delete is 'whether it sends deleted rows';
+comment on column courier.subscription_row_filter.added is 'position at which the table was added to the set';
 
 create function courier.create_subscription(
     subscription_name text,

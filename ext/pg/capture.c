@@ -37,6 +37,18 @@ require_after_trigger(FunctionCallInfo fcinfo, bool row)
 				 errhint("Drop it; courier.replication_set_add_table() creates the right one.")));
 }
 
+static void
+apply_filters(CourierRelation *relation, TriggerData *trigger)
+{
+	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		courier_filters_apply(relation, NULL, trigger->tg_trigslot);
+	else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		courier_filters_apply(relation, trigger->tg_trigslot,
+							  trigger->tg_newslot);
+	else
+		courier_filters_apply(relation, trigger->tg_trigslot, NULL);
+}
+
 /* AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW */
 Datum
 courier_capture_row(PG_FUNCTION_ARGS)
@@ -50,6 +62,8 @@ courier_capture_row(PG_FUNCTION_ARGS)
 	relation = courier_relation_lookup(trigger->tg_relation);
 	courier_shape_mention(relation);
 	slot_getallattrs(row);
+	if (unlikely(relation->nfilters > 0))
+		apply_filters(relation, trigger);
 
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 		courier_write_insert(relation, row->tts_values, row->tts_isnull, 'I');
@@ -130,7 +144,8 @@ courier_enqueue_row(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("courier.enqueue_upsert() or enqueue_delete()");
 	PreventCommandDuringRecovery("courier.enqueue_upsert() or enqueue_delete()");
-	rel = relation_open(relid, AccessShareLock);
+	/* the lock of a writer, so that it waits for new row filters as they do */
+	rel = relation_open(relid, RowExclusiveLock);
 	desc = RelationGetDescr(rel);
 	name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 									  RelationGetRelationName(rel));
@@ -161,10 +176,25 @@ courier_enqueue_row(PG_FUNCTION_ARGS)
 	heap_deform_tuple(&tuple, desc, values, nulls);
 
 	if (kind == 'D')
+	{
+		/* what is to go may be there by mistake, whatever the filters say */
+		courier_filters_pass_old(relation);
 		courier_write_delete(relation, values, nulls);
+	}
 	else
-		courier_write_insert(relation, values, nulls, 'V');
+	{
+		if (relation->nfilters > 0)
+		{
+			TupleTableSlot *slot = MakeSingleTupleTableSlot(desc,
+															&TTSOpsHeapTuple);
 
-	relation_close(rel, AccessShareLock);
+			ExecStoreHeapTuple(&tuple, slot, false);
+			courier_filters_apply(relation, NULL, slot);
+			ExecDropSingleTupleTableSlot(slot);
+		}
+		courier_write_insert(relation, values, nulls, 'V');
+	}
+
+	relation_close(rel, NoLock);
 	PG_RETURN_VOID();
 }

@@ -9,8 +9,9 @@
  * only the few types that depend on search_path or lc_monetary pay for real
  * GUC changes.
  *
- * One message is added to pgoutput's: 'V', laid out like Insert, is a row
- * that is to be inserted or, if its key is there, updated.
+ * Two messages are added to pgoutput's: 'V', laid out like Insert, is a row
+ * that is to be inserted or, if its key is there, updated; 'F' says which row
+ * filters let the row in, and is followed by the message of the change.
  */
 #include "pg_courier.h"
 
@@ -113,14 +114,26 @@ restore_settings(const OutputSettings *saved)
 		} \
 	} while (0)
 
+/*
+ * Begins the message of a changed row, whose filters have been evaluated if
+ * its table has any.
+ */
+static void
+begin_change(CourierRelation *relation, char kind)
+{
+	courier_message_begin();
+	if (unlikely(relation->nfilters > 0))
+		courier_put_filter_results(relation);
+	courier_put_byte(kind);
+	courier_put_int32(relation->shape);
+}
+
 /* An Insert ('I') or Upsert ('V') message. */
 void
 courier_write_insert(CourierRelation *relation, Datum *values, bool *nulls,
 					 char kind)
 {
-	courier_message_begin();
-	courier_put_byte(kind);
-	courier_put_int32(relation->shape);
+	begin_change(relation, kind);
 	courier_put_byte('N');
 	WITH_CANONICAL_SETTINGS(relation,
 							courier_put_tuple(relation, values, nulls, NULL, NULL));
@@ -176,9 +189,7 @@ courier_write_update(CourierRelation *relation,
 					 Datum *old_values, bool *old_nulls,
 					 Datum *new_values, bool *new_nulls)
 {
-	courier_message_begin();
-	courier_put_byte(LOGICAL_REP_MSG_UPDATE);
-	courier_put_int32(relation->shape);
+	begin_change(relation, LOGICAL_REP_MSG_UPDATE);
 	WITH_CANONICAL_SETTINGS(relation,
 							put_update_tuples(relation,
 											  old_values, old_nulls,
@@ -204,9 +215,7 @@ put_old_row(CourierRelation *relation, Datum *values, bool *nulls)
 void
 courier_write_delete(CourierRelation *relation, Datum *values, bool *nulls)
 {
-	courier_message_begin();
-	courier_put_byte(LOGICAL_REP_MSG_DELETE);
-	courier_put_int32(relation->shape);
+	begin_change(relation, LOGICAL_REP_MSG_DELETE);
 	WITH_CANONICAL_SETTINGS(relation, put_old_row(relation, values, nulls));
 	courier_message_end();
 }

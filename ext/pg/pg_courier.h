@@ -16,12 +16,20 @@
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
+#include "nodes/execnodes.h"
 #include "utils/rel.h"
+#include "utils/reltrigger.h"
 
 #include "compat.h"
 
 /* Name of the row trigger: '!' sorts it before a user's AFTER triggers. */
 #define COURIER_ROW_TRIGGER "!pg_courier_row"
+
+/* … and what the names of triggers begin with that hold a row filter. */
+#define COURIER_FILTER_TRIGGER "!pg_courier_filter_"
+
+/* Of a message that begins with the results of row filters. */
+#define COURIER_MSG_FILTERED 'F'
 
 #define COURIER_SCHEMA "courier"
 
@@ -82,6 +90,8 @@ typedef struct CourierColumn
 	FmgrInfo	output;
 } CourierColumn;
 
+typedef struct CourierFilter CourierFilter; /* row_filter_state.c */
+
 typedef struct CourierRelation
 {
 	Oid			relid;			/* hash key: the table that fired */
@@ -98,12 +108,26 @@ typedef struct CourierRelation
 	int			ncolumns;
 	CourierColumn *columns;
 	bytea	   *definition;		/* pgoutput Relation message */
-	MemoryContext context;		/* owns columns and definition */
+	int			nfilters;
+	CourierFilter *filters;
+	ExprContext *filter_context;
+	bool		moves_in;		/* some filter: old row out, new row in */
+	MemoryContext context;		/* owns columns, definition and filters */
 } CourierRelation;
 
 extern void courier_relation_cache_init(void);
 extern CourierRelation *courier_relation_lookup(Relation rel);
 extern CourierRelation *courier_relation_find(Oid relid);
+
+/* ---- row_filter_state.c: which filters let a row in ---- */
+extern int32 courier_filter_id(const Trigger *trigger);
+extern Node *courier_filter_node(const Trigger *trigger);
+extern void courier_filters_build(CourierRelation *entry, Relation rel);
+extern void courier_filters_apply(CourierRelation *relation,
+								  TupleTableSlot *old_row,
+								  TupleTableSlot *new_row);
+extern void courier_filters_pass_old(CourierRelation *relation);
+extern void courier_put_filter_results(CourierRelation *relation);
 
 /* ---- shape.c: the catalog of row shapes ---- */
 extern Oid	courier_shapes_oid(void);

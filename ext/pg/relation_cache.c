@@ -1,6 +1,7 @@
 /*
  * relation_cache.c
- *	  How to write a row of a table: columns, output functions, key, shape.
+ *	  How to write a row of a table: columns, output functions, key, shape,
+ *	  row filters.
  *
  * An entry is built when a table's trigger fires for the first time in a
  * backend, and built anew after any relcache invalidation of the table (DDL,
@@ -365,6 +366,7 @@ build_entry(CourierRelation *entry, Relation rel)
 		MemoryContextAlloc(fresh.context, VARSIZE(definition));
 	memcpy(fresh.definition, definition, VARSIZE(definition));
 	assign_shape(&fresh, entry);
+	courier_filters_build(&fresh, rel);
 	fresh.valid = invalidations == before;
 
 	MemoryContextSetParent(fresh.context, CacheMemoryContext);

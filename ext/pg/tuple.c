@@ -134,7 +134,8 @@ is_same(CourierColumn *column, Datum value, Datum old_value)
  * A tuple of all columns.  With the old row given, an out-of-line value that
  * the update left alone is written as 'u', and others it left alone are marked
  * as the same, so that the target need not set them.  What the row is found by
- * is always written plainly.
+ * is always written plainly.  A row that moves into a row filter is written
+ * whole: it is new to those who filter by it.
  */
 void
 courier_put_tuple(CourierRelation *relation, Datum *values, bool *nulls,
@@ -154,7 +155,12 @@ courier_put_tuple(CourierRelation *relation, Datum *values, bool *nulls,
 							 LOGICALREP_COLUMN_NULL);
 		else if (comparable &&
 				 is_unchanged_toast(column, values[at], old_values[at]))
-			courier_put_byte(LOGICALREP_COLUMN_UNCHANGED);
+		{
+			if (unlikely(relation->moves_in))
+				put_value(column, values[at], COLUMN_SAME_TEXT);
+			else
+				courier_put_byte(LOGICALREP_COLUMN_UNCHANGED);
+		}
 		else
 			put_value(column, values[at],
 					  comparable && is_same(column, values[at], old_values[at]) ?

@@ -61,10 +61,32 @@ type Change struct {
 	// an update has it only if the key changed or the whole row identifies it.
 	Old, New []Value
 
+	// Filters is nil unless the table had row filters when the change was
+	// captured. It is reused, and valid only while the change is handed over.
+	Filters []FilterResult
+
 	Truncated []*Relation // Truncate
 
 	Channel string // Event
 	Payload []byte // Event; aliases the chunk
+}
+
+// FilterResult says which rows of a change a row filter lets in. A row that the
+// change does not have counts as not let in.
+type FilterResult struct {
+	Filter   int32 // its number
+	Old, New bool
+}
+
+// Filtered returns the result of a row filter; not ok if the change was captured
+// without it.
+func (c *Change) Filtered(filter int32) (result FilterResult, ok bool) {
+	for _, each := range c.Filters {
+		if each.Filter == filter {
+			return each, true
+		}
+	}
+	return FilterResult{}, false
 }
 
 // Transaction is one committed transaction of the source.

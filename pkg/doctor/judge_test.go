@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/pg-courier/pg_courier/pkg/render"
 )
 
 func TestJudgeTLS(t *testing.T) {
@@ -203,4 +205,13 @@ func TestText(t *testing.T) {
 	require.Equal(t, Seriously, report.ExitCode())
 	require.Equal(t, Ailing, newReport("", []Finding{{Severity: Warning}}).ExitCode())
 	require.Equal(t, Healthy, newReport("", []Finding{{Severity: Info}}).ExitCode())
+}
+
+// An update that moves a row out of a row filter is sent as a delete.
+func TestPrivilegesOfRowFilters(t *testing.T) {
+	t.Parallel()
+	p := &pair{filter: &render.Filter{Update: true}, role: "r", node: &table{Quoted: "shop.item", Usage: true, Lacking: []string{"DELETE"}}}
+	require.Empty(t, p.privileges())
+	p.rowFiltered = true
+	require.Len(t, p.privileges(), 1)
 }

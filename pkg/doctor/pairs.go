@@ -14,6 +14,7 @@ import (
 type pair struct {
 	subscription string
 	filter       *render.Filter
+	rowFiltered  bool // an update may be sent as a delete
 	source       *table
 	node         *table   // nil: there is none
 	key          []string // of the source, none: whole rows, or there is no key
@@ -186,7 +187,7 @@ func (e *nodeExamination) pairs(ctx context.Context) ([]*pair, error) {
 		for j := range s.tables {
 			t := &s.tables[j]
 			if source := find(here, t.Schema, t.Name); source != nil {
-				pairs = append(pairs, &pair{subscription: s.Name, filter: &t.Filter, source: source,
+				pairs = append(pairs, &pair{subscription: s.Name, filter: &t.Filter, rowFiltered: t.RowFiltered(), source: source,
 					node: find(there, t.Schema, t.Name), key: keys[source.Quoted], role: e.Role, replica: e.link.Replica})
 			}
 		}

@@ -176,7 +176,7 @@ func (p *pair) privileges() []Finding {
 		"SELECT": true, // keys are compared, and a copy looks whether the table is empty
 		"INSERT": p.filter.Insert || p.filter.Update,
 		"UPDATE": p.filter.Update,
-		"DELETE": p.filter.Delete, "TRUNCATE": p.filter.Truncate,
+		"DELETE": p.filter.Delete || p.filter.Update && p.rowFiltered, "TRUNCATE": p.filter.Truncate,
 	}
 	if p.node.Kind == "v" {
 		needed["TRUNCATE"] = false // a view has none

@@ -186,6 +186,10 @@ func (s *Shipper) copyTable(ctx context.Context, table *Table) error {
 	if _, err = (lookup{s.catalog, ctx}).Target(relation); err != nil {
 		return err // even if there is no row to write
 	}
+	condition, err := s.copyCondition(ctx, table)
+	if err != nil {
+		return err
+	}
 	sent := false
 	for _, leaf := range leaves {
 		blocks, err := strconv.ParseInt(string(leaf[1]), 10, 64)
@@ -199,7 +203,7 @@ func (s *Shipper) copyTable(ctx context.Context, table *Table) error {
 		step := min(max(copyBytes*blocks/max(size, 1), 1), mostCopyBlocks)
 		for from := int64(0); from < blocks; from += step {
 			rows, err := s.session.Query(ctx, "SELECT "+strings.Join(columns, ", ")+" FROM ONLY "+string(leaf[0])+
-				" WHERE ctid >= $1::pg_catalog.tid AND ctid < $2::pg_catalog.tid",
+				" WHERE ctid >= $1::pg_catalog.tid AND ctid < $2::pg_catalog.tid"+condition,
 				fmt.Sprintf("(%d,0)", from), fmt.Sprintf("(%d,0)", from+step))
 			if err != nil {
 				return fmt.Errorf("read table %s: %w", relation, err)

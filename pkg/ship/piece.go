@@ -160,6 +160,10 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 		}
 		if p.pass == nil {
 			if err = c.decode(chunk, p, relations); err != nil {
+				// the pieces before it are not to be given up
+				if settled := s.settle(ctx); settled != nil {
+					return nil, settled
+				}
 				return nil, err
 			}
 			bytes += len(chunk.Data)
@@ -192,7 +196,9 @@ func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Rela
 				return nil
 			}
 		default:
-			if !c.lookup.wants(ch.Relation, ch.Op, chunk.XID) {
+			if ok, err := c.lookup.admit(&ch, chunk.XID); err != nil {
+				return unfit(p, &numbered{ch, tx}, keyText(&ch), err)
+			} else if !ok {
 				return nil
 			}
 			if ch.Relation != last {

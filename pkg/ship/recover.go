@@ -36,10 +36,11 @@ func FromNode(err error) bool {
 	return errors.As(err, &f)
 }
 
-// unrenderable is a piece of which a change can't be written as SQL.
+// unrenderable is a piece of which a change can't be written as SQL, or is not
+// known to be wanted.
 type unrenderable struct {
 	piece  *piece
-	change *numbered // nil if the piece is not written row by row
+	change *numbered // nil if it is not known which
 	key    string
 	err    error
 }
@@ -48,7 +49,8 @@ type unrenderable struct {
 func unfit(p *piece, change *numbered, key string, err error) error {
 	var drift *render.DriftError
 	var noKey *render.NoKeyError
-	if errors.As(err, &drift) || errors.As(err, &noKey) {
+	var unfiltered *unfilteredError
+	if errors.As(err, &drift) || errors.As(err, &noKey) || errors.As(err, &unfiltered) {
 		return &unrenderable{piece: p, change: change, key: key, err: err}
 	}
 	return err

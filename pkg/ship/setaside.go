@@ -191,8 +191,7 @@ func (s *Shipper) readTransaction(ctx context.Context, at place) (*content, erro
 	decoder := wire.NewDecoder(look)
 	for _, row := range rows {
 		err := decoder.Decode(row[1], func(ch change.Change) error {
-			c.add(look, &ch, at.xid)
-			return nil
+			return c.add(look, &ch, at.xid)
 		})
 		if err != nil {
 			return nil, fmt.Errorf("read transaction %d: %w", at.xid, err)
@@ -202,7 +201,7 @@ func (s *Shipper) readTransaction(ctx context.Context, at place) (*content, erro
 }
 
 // add adds a change if the subscription takes it.
-func (c *content) add(look lookup, ch *change.Change, xid uint64) {
+func (c *content) add(look lookup, ch *change.Change, xid uint64) error {
 	switch ch.Op {
 	case change.Event:
 		c.begin(ch.Op)
@@ -221,10 +220,15 @@ func (c *content) add(look lookup, ch *change.Change, xid uint64) {
 			}
 		}
 	default:
-		if look.wants(ch.Relation, ch.Op, xid) {
+		ok, err := look.admit(ch, xid)
+		if err != nil {
+			return err
+		}
+		if ok {
 			c.row(ch, look.tables[ch.Relation.OID].Filter.Columns)
 		}
 	}
+	return nil
 }
 
 func (c *content) row(ch *change.Change, taken map[string]bool) {

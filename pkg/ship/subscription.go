@@ -42,6 +42,7 @@ type Table struct {
 	Schema, Name string
 	Filter       render.Filter
 	Added        change.Snapshot // transactions it sees are not shipped
+	members      []member        // nil if all rows are sent
 }
 
 // Policy is the on_conflict option.
@@ -190,5 +191,5 @@ func Tables(ctx context.Context, s session.Session, id int) ([]Table, error) {
 			return nil, fmt.Errorf("read the subscription's tables: %w", err)
 		}
 	}
-	return tables, nil
+	return tables, loadMembers(ctx, s, id, tables)
 }

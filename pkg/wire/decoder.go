@@ -18,6 +18,8 @@ type Decoder struct {
 	lastID uint32
 	slab   slab
 
+	filters []change.FilterResult // of the change being decoded
+
 	partial []byte // body of an unfinished frame, as far as it has come
 	missing int    // bytes it still lacks
 }
@@ -111,6 +113,8 @@ func (d *Decoder) message(frame []byte, emit func(change.Change) error) error {
 		}
 		return emit(c)
 	case change.Insert, change.Update, change.Delete, change.Upsert:
+	case filtered:
+		return d.filtered(frame, emit)
 	default:
 		return malformed(frame[0], "message type is not known")
 	}

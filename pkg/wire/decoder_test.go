@@ -66,6 +66,10 @@ func drawChange(t *rapid.T) change.Change {
 	if c.Op != change.Delete {
 		c.New = drawTuple(t, c.Relation, c.Op == change.Update)
 	}
+	for range rapid.IntRange(0, 3).Draw(t, "filters") {
+		c.Filters = append(c.Filters, change.FilterResult{Filter: rapid.Int32().Draw(t, "filter"),
+			Old: rapid.Bool().Draw(t, "old in"), New: rapid.Bool().Draw(t, "new in")})
+	}
 	return c
 }
 
@@ -108,6 +112,7 @@ func requireSame(t require.TestingT, want, got *change.Change) {
 	require.Same(t, want.Relation, got.Relation)
 	require.True(t, sameTuple(want.Old, got.Old), "old row: want %v, got %v", want.Old, got.Old)
 	require.True(t, sameTuple(want.New, got.New), "new row: want %v, got %v", want.New, got.New)
+	require.True(t, slices.Equal(want.Filters, got.Filters), "filters: want %v, got %v", want.Filters, got.Filters)
 	require.Equal(t, want.Truncated, got.Truncated)
 	require.Equal(t, want.Cascade, got.Cascade)
 	require.Equal(t, want.Restart, got.Restart)
@@ -130,6 +135,7 @@ func TestRoundTripInAnyChunks(t *testing.T) {
 			var got []change.Change
 			for _, chunk := range cut(t, messages) {
 				require.NoError(t, d.Decode(chunk, func(c change.Change) error {
+					c.Filters = slices.Clone(c.Filters) // valid only now
 					got = append(got, c)
 					return nil
 				}))
@@ -196,6 +202,12 @@ func TestMalformed(t *testing.T) {
 		"delete without a key":     frame(nil, append([]byte("D"), good[1:]...)),
 		"truncate of too many":     frame(nil, []byte("T\xFF\xFF\xFF\xFF\x00\x00\x00\x00\x01")),
 		"truncate of none":         frame(nil, []byte("T\x00\x00\x00\x00\x00")),
+		"filters without a change": frame(nil, []byte("F\x00\x01\x00\x00\x00\x07\x01")),
+		"filters cut":              frame(nil, []byte("F\x00\x02\x00\x00\x00\x07\x01I")),
+		"filters alone":            frame(nil, []byte("F")),
+		"unknown filter result":    frame(nil, append([]byte("F\x00\x01\x00\x00\x00\x07\x04"), good...)),
+		"filters of a truncate":    frame(nil, []byte("F\x00\x00T\x00\x00\x00\x01\x00\x00\x00\x00\x01")),
+		"filters of filters":       frame(nil, append([]byte("F\x00\x00F\x00\x00"), good...)),
 		"event without an end":     frame(nil, []byte("M\x0112345678channel")),
 		"event longer than itself": frame(nil, []byte("M\x0112345678c\x00\x00\x00\x00\x09x")),
 	}
@@ -226,6 +238,8 @@ func FuzzDecode(f *testing.F) {
 		{Op: change.Delete, Relation: testShapes[1], Old: []change.Value{text("1"), {Kind: change.Null}, {Kind: change.Null}}},
 		{Op: change.Truncate, Truncated: []*change.Relation{testShapes[1], testShapes[2]}},
 		{Op: change.Event, Channel: "c", Payload: []byte("p")},
+		{Op: change.Delete, Relation: testShapes[1], Old: []change.Value{text("1"), {Kind: change.Null}, {Kind: change.Null}},
+			Filters: []change.FilterResult{{Filter: 1, Old: true}, {Filter: 2}}},
 	} {
 		f.Add(frame(nil, encode(&c)), 9)
 	}

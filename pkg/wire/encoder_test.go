@@ -38,7 +38,21 @@ func encodeTuple(b []byte, tuple []change.Value) []byte {
 
 // encode writes a change as capture does, without the frame's length.
 func encode(c *change.Change) []byte {
-	b := []byte{byte(c.Op)}
+	var b []byte
+	if c.Filters != nil {
+		b = binary.BigEndian.AppendUint16([]byte{byte(filtered)}, uint16(len(c.Filters)))
+		for _, f := range c.Filters {
+			flags := byte(0)
+			if f.Old {
+				flags |= filterOldIn
+			}
+			if f.New {
+				flags |= filterNewIn
+			}
+			b = append(binary.BigEndian.AppendUint32(b, uint32(f.Filter)), flags)
+		}
+	}
+	b = append(b, byte(c.Op))
 	switch c.Op {
 	case change.Truncate:
 		b = binary.BigEndian.AppendUint32(b, uint32(len(c.Truncated)))
