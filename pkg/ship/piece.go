@@ -339,7 +339,8 @@ func (s *Shipper) advance(to string, durable bool) string {
 func (s *Shipper) addNumbered(c change.Change, tx int) {
 	if n := len(s.changes); n > 0 && c.Op == change.Truncate {
 		last := &s.changes[n-1]
-		if last.tx == tx && last.change.Op == change.Truncate {
+		if last.tx == tx && last.change.Op == change.Truncate && last.change.Restart == c.Restart &&
+			last.change.Cascade == c.Cascade && last.change.Where == "" && c.Where == "" {
 			last.change.Truncated = append(last.change.Truncated, c.Truncated...)
 			return
 		}
