@@ -25,22 +25,24 @@ func (p place) before(other place) bool {
 
 // piece is one string of statements with what it will have done.
 type piece struct {
-	head     string          // progress on the target behind it, "" inside a unit
-	position change.Position // the same
-	begins   bool            // opens a transaction that further pieces go on with
-	ends     bool            // ends the unit
-	changes  int             // read for it
-	sent     time.Time
-	shipped  int      // of them, wanted by the subscription
-	own      int      // statements before those of changes
-	counts   counts   // of them, by table
-	places   []place  // of its transactions, by number
-	keys     []string // row by row: the key of each change, by number
-	empty    bool     // nothing to send
-	rows     bool     // written row by row
-	unit     *piece   // the unit's first piece
-	durable  bool     // flushed on the target before it counts as applied
-	script   *render.Script
+	head      string          // progress on the target behind it, "" inside a unit
+	position  change.Position // the same
+	begins    bool            // opens a transaction that further pieces go on with
+	ends      bool            // ends the unit
+	changes   int             // read for it
+	sent      time.Time
+	shipped   int      // of them, wanted by the subscription
+	own       int      // statements before those of changes
+	tells     []tell   // what sets sequences, behind those of changes
+	tellsFrom int      // statements before those
+	counts    counts   // of them, by table
+	places    []place  // of its transactions, by number
+	keys      []string // row by row: the key of each change, by number
+	empty     bool     // nothing to send
+	rows      bool     // written row by row
+	unit      *piece   // the unit's first piece
+	durable   bool     // flushed on the target before it counts as applied
+	script    *render.Script
 
 	pass      *letter              // the unit passes its transaction and applies nothing
 	overtakes map[*letterKey]place // the unit's: rows of letters that it has changed since
@@ -183,6 +185,9 @@ func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Rela
 				return !c.lookup.wants(relation, ch.Op, chunk.XID)
 			})
 			for _, relation := range ch.Truncated {
+				if ch.Restart {
+					s.sequences.restarted(relation.OID)
+				}
 				relations[relation] = true
 				p.counts.of(relation.OID).add(ch.Op)
 			}
@@ -283,6 +288,9 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 			return settled
 		}
 		return err
+	}
+	if p.ends && p.pass == nil {
+		s.appendTells(p)
 	}
 	if after != "" {
 		script.Append(after)

@@ -88,7 +88,16 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 		return err
 	}
 
-	switch dblink.Classify(f.err) {
+	class := dblink.Classify(f.err)
+	if f.tellAt() != nil && class != dblink.Unknown && class != dblink.Transient {
+		// no row is at fault, and perhaps only the picture of the sequences is old
+		if s.schema++; s.schema > 1 {
+			return s.stopAtSequence(f)
+		}
+		s.detach(ctx)
+		return nil
+	}
+	switch class {
 	case dblink.Unknown:
 		if attempt >= maxAttempts {
 			return s.explainConnect(err)

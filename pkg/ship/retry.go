@@ -65,6 +65,12 @@ func (s *Shipper) retry(ctx context.Context, l *letter) error {
 	}
 	kept, leftOut := s.withoutOvertaken(l, changes)
 	p, err := s.renderRetry(ctx, l, kept, leftOut)
+	applied := false
+	defer func() {
+		if !applied {
+			giveUp(p.tells)
+		}
+	}()
 	if err != nil {
 		return s.refuseRetry(ctx, l, &failure{piece: p, completed: -1, err: err})
 	}
@@ -82,6 +88,7 @@ func (s *Shipper) retry(ctx context.Context, l *letter) error {
 		}
 		return s.refuseRetry(ctx, l, &failure{piece: p, completed: outcome.Completed, err: outcome.Err, verbatim: outcome.Verbatim})
 	}
+	applied = true
 	return s.markApplied(ctx, l, strconv.Itoa(len(kept)), strconv.Itoa(leftOut))
 }
 
@@ -162,6 +169,9 @@ func (s *Shipper) renderRetry(ctx context.Context, l *letter, changes []change.C
 	s.changes = s.changes[:0]
 	for _, c := range changes {
 		for _, relation := range append(c.Truncated, c.Relation) {
+			if relation != nil && c.Restart {
+				s.sequences.restarted(relation.OID)
+			}
 			if relation != nil {
 				relations[relation] = true
 			}
@@ -180,6 +190,7 @@ func (s *Shipper) renderRetry(ctx context.Context, l *letter, changes []change.C
 		s.sub.ProgressKey, l.place.k, l.place.xid, len(changes), leftOut))
 	p.own = len(p.script.Statements())
 	err := s.renderRows(p, lookup{s.catalog, ctx}, s.renderOptions())
+	s.appendTells(p)
 	for relation := range relations {
 		delete(s.catalog.targets, relation)
 	}

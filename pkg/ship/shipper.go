@@ -75,6 +75,7 @@ type Shipper struct {
 	sizer   sizer
 
 	letters   letters
+	sequences sequences
 	slowUntil place // transactions up to this one go row by row
 	limit     int   // most transactions of the next unit, 0 for no limit
 	schema    int   // metadata reloads since the last success
@@ -202,6 +203,9 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 // ship ships an interval to its end. A piece is sent when the one before it has
 // succeeded, and read and rendered before that.
 func (s *Shipper) ship(ctx context.Context, interval *queue.Interval) error {
+	if err := s.readSequences(ctx); err != nil {
+		return err
+	}
 	cutter := s.newCutter(ctx, interval)
 	defer cutter.close()
 	open := false // a transaction on the target
@@ -343,8 +347,12 @@ func (s *Shipper) detach(ctx context.Context) {
 // rest is what there is to do when nothing is queued: to have the last units
 // flushed on the target, which may stay unflushed for as long as no other
 // follows, and to see whether the target is still where it was. It may have been
-// restarted, and have lost units that were not flushed, or restored.
+// restarted, and have lost units that were not flushed, or restored. And
+// sequences may have been used for something that is not shipped.
 func (s *Shipper) rest(ctx context.Context) error {
+	if err := s.tellIdle(ctx); err != nil {
+		return err
+	}
 	if s.inTransaction {
 		return nil
 	}
