@@ -14,9 +14,9 @@ import (
 func (d *Decoder) truncate(frame []byte) (change.Change, error) {
 	const cascade, restart, condition = 1, 2, 4
 	where := ""
-	if len(frame) >= 14 && frame[5]&condition != 0 {
+	if len(frame) >= 10 && frame[5]&condition != 0 {
 		// one table, and a string behind it
-		if binary.BigEndian.Uint32(frame[1:]) != 1 || len(frame)-14 != int(binary.BigEndian.Uint32(frame[10:])) {
+		if len(frame) < 14 || binary.BigEndian.Uint32(frame[1:]) != 1 || len(frame)-14 != int(binary.BigEndian.Uint32(frame[10:])) {
 			return change.Change{}, malformed(frame[0], "its length does not fit its condition")
 		}
 		if where = string(frame[14:]); where == "" {
