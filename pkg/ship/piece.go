@@ -203,6 +203,9 @@ func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Rela
 				relations[ch.Relation] = true
 			}
 			table.add(ch.Op)
+			if len(s.sequences.blind) > 0 {
+				s.sequences.see(&ch)
+			}
 		}
 		p.shipped++
 		if s.letters.index.tables != nil {

@@ -37,9 +37,13 @@ import (
 // Not known is what the source has used if somebody sets its sequence back before
 // it was read: with setval, ALTER SEQUENCE or RESTART IDENTITY. The rows before
 // that can then be ahead of the node's sequence, until the reset arrives, if more
-// than the margin was used between two readings. And a sequence that another
-// transaction has locked exclusively can't be read; nobody uses it meanwhile, and
-// what was read before counts.
+// than the margin was used between two readings.
+//
+// A sequence that another transaction has locked exclusively can't be read, and
+// is not waited for. If that is a TRUNCATE ... RESTART IDENTITY, the sequence
+// belongs to a column; then the values of that column in the unit's rows stand in
+// for what could not be read (see). They may be too high, where they were not
+// taken from the sequence, until the RESTART arrives.
 
 const (
 	// leastMargin is how many values a sequence is told ahead at least.
@@ -100,6 +104,8 @@ type sequence struct {
 	table uint32 // whose column owns it, if that is replicated too
 	name  string // on the source, for messages
 
+	column string // the column that owns it
+
 	own   progression
 	cache uint64 // values that a session takes at once
 	cycle bool
@@ -108,12 +114,12 @@ type sequence struct {
 	there progression
 	base  int64 // a value that the node's has by its increment
 
-	read   bool // the source's has been read
+	read   bool // the source's has been read, or seen in rows
 	last   int64
 	called bool // last has been used
 
 	from  int64     // last when the present span began
-	since time.Time // the span
+	since time.Time // the span; zero before the first reading
 	use   uint64    // steps in the span before
 
 	lost    bool  // the node's may be anywhere
@@ -124,7 +130,7 @@ type sequence struct {
 
 // observe takes over what was read from the source.
 func (q *sequence) observe(last int64, called bool, now time.Time) {
-	if !q.read {
+	if q.since.IsZero() {
 		q.from, q.since = last, now
 	}
 	if now.Sub(q.since) >= useSpan {
@@ -134,10 +140,18 @@ func (q *sequence) observe(last int64, called bool, now time.Time) {
 	q.read, q.last, q.called = true, last, called
 }
 
+// see takes the value of a row for what the source has used, if that is not known.
+func (q *sequence) see(value int64) {
+	value = min(max(value, q.own.min), q.own.max)
+	if _, forward := q.own.steps(q.last, value); !q.read || !q.called || forward {
+		q.read, q.last, q.called = true, value, true
+	}
+}
+
 // used is how far the sequence has come in the present span, 0 if it was set back.
 func (q *sequence) used(last int64) uint64 {
 	n, forward := q.own.steps(q.from, last)
-	if !forward {
+	if !forward || q.since.IsZero() {
 		return 0
 	}
 	return n

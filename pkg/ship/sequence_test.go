@@ -116,6 +116,25 @@ func TestSequenceMargin(t *testing.T) {
 	require.Less(t, value, int64(120_101))
 }
 
+// Rows stand in for a sequence that could not be read.
+func TestSequenceSeenInRows(t *testing.T) {
+	t.Parallel()
+	bigint := progression{1, 1, math.MaxInt64}
+	q := &sequence{own: bigint, there: bigint, base: 1, lost: true}
+	for _, value := range []int64{7, 5000, 12, -3} {
+		q.see(value)
+	}
+	value, due := q.due()
+	require.True(t, due)
+	require.Equal(t, int64(6000), value)
+	q.told(value)
+	q.observe(5001, true, time.Unix(0, 0))
+	_, due = q.due()
+	require.False(t, due)
+	q.see(4000)
+	require.Equal(t, int64(5001), q.last, "what was read is further")
+}
+
 func TestSequenceNearItsEnd(t *testing.T) {
 	t.Parallel()
 	small := progression{1, 1, 100}

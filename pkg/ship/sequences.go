@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pg-courier/pg_courier/pkg/change"
 	"github.com/pg-courier/pg_courier/pkg/dblink"
 	"github.com/pg-courier/pg_courier/pkg/session"
 )
@@ -21,6 +22,7 @@ type sequences struct {
 	array       string // their OIDs
 	definitions int64  // changes when a sequence does, or one comes or goes
 	readAt      time.Time
+	blind       map[uint32][]*sequence // that could not be read, by table
 }
 
 // tell is a statement of a piece that sets a sequence.
@@ -44,7 +46,7 @@ func (s *Shipper) loadSequences(ctx context.Context, link *dblink.Link) error {
 	if s.sequences.definitions, err = strconv.ParseInt(strings.Trim(text, "{}"), 10, 64); err != nil {
 		return fmt.Errorf("read the sequences: %w", err)
 	}
-	here, err := s.session.Query(ctx, `SELECT v.relation, pg_catalog.format('%I.%I', v.schema_name, v.sequence_name), v.added, v.table_relation,
+	here, err := s.session.Query(ctx, `SELECT v.relation, pg_catalog.format('%I.%I', v.schema_name, v.sequence_name), v.added, v.table_relation, v.column_name,
 		    q.seqincrement, q.seqmin, q.seqmax, q.seqcache, q.seqcycle, t.node_sequence
 		FROM courier.subscription_sequence v
 		JOIN pg_catalog.pg_sequence q ON q.seqrelid = v.relation
@@ -112,7 +114,7 @@ func (s *Shipper) nodeSequences(ctx context.Context, link *dblink.Link) (map[str
 }
 
 func newSequence(name string, here, there session.Row) (*sequence, error) {
-	q := &sequence{name: name, node: string(there[1]), cycle: string(here[8]) == "t", lost: true}
+	q := &sequence{name: name, node: string(there[1]), column: string(here[4]), cycle: string(here[9]) == "t", lost: true}
 	var errs []error
 	number := func(text []byte) int64 {
 		n, err := strconv.ParseInt(string(text), 10, 64)
@@ -123,10 +125,10 @@ func newSequence(name string, here, there session.Row) (*sequence, error) {
 	if here[3] != nil {
 		q.table = uint32(number(here[3]))
 	}
-	q.own = progression{number(here[4]), number(here[5]), number(here[6])}
-	q.cache = uint64(number(here[7]))
+	q.own = progression{number(here[5]), number(here[6]), number(here[7])}
+	q.cache = uint64(number(here[8]))
 	q.there = progression{number(there[2]), number(there[3]), number(there[4])}
-	q.noted = string(here[9]) == q.node
+	q.noted = string(here[10]) == q.node
 	return q, errors.Join(errs...)
 }
 
@@ -183,9 +185,11 @@ func (s *Shipper) readSequences(ctx context.Context) error {
 		}
 		now := s.now()
 		s.sequences.readAt = now
+		clear(s.sequences.blind)
 		for i, q := range s.sequences.all {
 			if values[1+2*i] == "NULL" {
-				continue // locked exclusively, and so not in use
+				s.sequences.noteBlind(q)
+				continue
 			}
 			last, err := strconv.ParseInt(values[1+2*i], 10, 64)
 			if err != nil {
@@ -194,6 +198,31 @@ func (s *Shipper) readSequences(ctx context.Context) error {
 			q.observe(last, values[2+2*i] == "1", now)
 		}
 		return nil
+	}
+}
+
+// noteBlind notes that a sequence is locked exclusively.
+func (s *sequences) noteBlind(q *sequence) {
+	if q.table == 0 {
+		return
+	}
+	if s.blind == nil {
+		s.blind = make(map[uint32][]*sequence)
+	}
+	s.blind[q.table] = append(s.blind[q.table], q)
+}
+
+// see looks at a row of a table some of whose sequences could not be read.
+func (s *sequences) see(c *change.Change) {
+	for _, q := range s.blind[c.Relation.OID] {
+		for i := range c.New {
+			if c.Relation.Columns[i].Name != q.column || c.New[i].Kind != change.Text {
+				continue
+			}
+			if value, err := strconv.ParseInt(string(c.New[i].Data), 10, 64); err == nil {
+				q.see(value)
+			}
+		}
 	}
 }
 

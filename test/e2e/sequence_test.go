@@ -54,19 +54,28 @@ func TestSequencesStayAhead(t *testing.T) {
 	defer cancel()
 	poll := r.pollHeadway(ctx)
 	sidecar := r.startSidecar()
+	r.wait()
 
 	var load sync.WaitGroup
-	loading, stopLoad := context.WithTimeout(context.Background(), 8*time.Second)
+	loading, stopLoad := context.WithCancel(context.Background())
 	defer stopLoad()
 	for n := range 3 {
 		load.Go(func() { r.useSequences(loading, uint64(n)) })
 	}
+	rows := func() string { return r.targetValue("SELECT count(*) FROM ticket") }
 	for range 3 {
-		wait(loading, 1500*time.Millisecond)
+		for range 4 {
+			before := rows()
+			eventually(t, "more rows on the target", func() bool { return rows() != before })
+		}
 		sidecar.kill9()
-		wait(loading, 500*time.Millisecond) // a backlog far beyond the margin
+		used := r.sourceValue("SELECT last_value + 10000 FROM ticket_id_seq")
+		eventually(t, "a backlog far beyond the margin", func() bool {
+			return r.sourceValue("SELECT last_value > "+used+" FROM ticket_id_seq") == "t"
+		})
 		sidecar = r.startSidecar()
 	}
+	stopLoad()
 	load.Wait()
 	r.wait()
 	cancel()
