@@ -11,56 +11,84 @@
 -- A subscription without a starting position comes from a restored dump and
 -- will not ship; nothing is captured for it.
 --
+-- TRUNCATE needs two triggers, before and after, and needs them on each partition
+-- of a partitioned table too: statement triggers are not cloned, and whoever
+-- truncates a partition fires only its own. Partitions are looked at again after
+-- changes, since one may be attached while the root's triggers are created.
+--
 -- The triggers depend on the extension, so that DROP EXTENSION takes them
 -- along. '!' sorts before what users call their triggers.
-create function courier.sync_capture() returns void
+create function courier.sync_capture(only_partitions boolean default false) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     change record;
+    changed boolean;
 begin
-    for change in
-        with wanted as (
-            select distinct c.oid as relation, g.trigger_name
-            from courier.subscription s
-            join courier.replication_set_table t on t.set_name = any (s.replication_sets)
-            join pg_class c on c.oid = t.relation
-            cross join (values ('!pg_courier_row'::name), ('!pg_courier_truncate')) g (trigger_name)
-            where s.capture = 'trigger' and s.start_position is not null
-        ), present as (
-            select g.tgrelid as relation, g.tgname as trigger_name
-            from pg_trigger g
-            where g.tgparentid = 0
-              and g.tgfoid in ('courier.capture_row()'::regprocedure, 'courier.capture_truncate()'::regprocedure)
-        )
-        select coalesce(w.relation, p.relation)::regclass as relation,
-               coalesce(w.trigger_name, p.trigger_name) as trigger_name,
-               p.relation is null as missing
-        from wanted w
-        full join present p on p.relation = w.relation and p.trigger_name = w.trigger_name
-        where w.relation is null or p.relation is null
-        order by coalesce(w.relation, p.relation), 2
     loop
-        if not change.missing then
-            execute format('drop trigger %I on %s', change.trigger_name, change.relation);
-            continue;
-        elsif change.trigger_name = '!pg_courier_row' then
-            execute format('create trigger %I after insert or update or delete on %s '
-                           'for each row execute function courier.capture_row()',
+        changed := false;
+        for change in
+            with captured as (
+                select distinct c.oid as relation
+                from courier.subscription s
+                join courier.replication_set_table t on t.set_name = any (s.replication_sets)
+                join pg_class c on c.oid = t.relation
+                where s.capture = 'trigger' and s.start_position is not null
+            ), wanted as (
+                select c.relation, g.trigger_name
+                from captured c
+                cross join (values ('!pg_courier_row'::name), ('!pg_courier_truncate'), ('!pg_courier_truncate_begin'))
+                    g (trigger_name)
+                union
+                select p.relid, g.trigger_name
+                from captured c
+                cross join lateral pg_partition_tree(c.relation) p
+                join pg_class r on r.oid = p.relid and r.relkind in ('r', 'p')
+                cross join (values ('!pg_courier_truncate'::name), ('!pg_courier_truncate_begin')) g (trigger_name)
+            ), present as (
+                select g.tgrelid as relation, g.tgname as trigger_name
+                from pg_trigger g
+                where g.tgparentid = 0
+                  and g.tgfoid in ('courier.capture_row()'::regprocedure, 'courier.capture_truncate()'::regprocedure)
+            )
+            select coalesce(w.relation, p.relation)::regclass as relation,
+                   coalesce(w.trigger_name, p.trigger_name) as trigger_name,
+                   p.relation is null as missing
+            from wanted w
+            full join present p on p.relation = w.relation and p.trigger_name = w.trigger_name
+            where (w.relation is null or p.relation is null)
+              and (not only_partitions or not exists (
+                select from courier.replication_set_table t
+                where t.relation = coalesce(w.relation, p.relation)))
+            order by coalesce(w.relation, p.relation), 2
+        loop
+            changed := true;
+            if not change.missing then
+                execute format('drop trigger %I on %s', change.trigger_name, change.relation);
+                continue;
+            end if;
+            execute format('create trigger %I %s on %s for each %s', change.trigger_name,
+                case change.trigger_name
+                    when '!pg_courier_row' then 'after insert or update or delete'
+                    when '!pg_courier_truncate' then 'after truncate'
+                    else 'before truncate'
+                end,
+                change.relation,
+                case change.trigger_name
+                    when '!pg_courier_row' then 'row execute function courier.capture_row()'
+                    else 'statement execute function courier.capture_truncate()'
+                end);
+            execute format('alter trigger %I on %s depends on extension pg_courier',
                            change.trigger_name, change.relation);
-        else
-            execute format('create trigger %I after truncate on %s '
-                           'for each statement execute function courier.capture_truncate()',
-                           change.trigger_name, change.relation);
-        end if;
-        execute format('alter trigger %I on %s depends on extension pg_courier',
-                       change.trigger_name, change.relation);
+        end loop;
+        exit when not changed;
     end loop;
 end
 $$;
-revoke execute on function courier.sync_capture() from public;
-comment on function courier.sync_capture() is 'creates and drops capture triggers until they match the configuration';
+revoke execute on function courier.sync_capture(boolean) from public;
+comment on function courier.sync_capture(boolean) is
+    'creates and drops capture triggers until they match the configuration, or only those of partitions';
 
 -- Dropped tables leave their sets. Runs as the owner of the extension, since
 -- anyone may drop a table of theirs; touches nothing unless one was in a set.
@@ -85,3 +113,32 @@ comment on function courier.forget_dropped_tables() is 'event trigger: takes dro
 create event trigger pg_courier_forget_dropped_tables on sql_drop
     execute function courier.forget_dropped_tables();
 comment on event trigger pg_courier_forget_dropped_tables is 'takes dropped tables out of replication sets';
+
+-- A partition that comes or goes gets or loses the triggers that capture its
+-- TRUNCATE. As the owner of the extension, like the above.
+create function courier.follow_partitions() returns event_trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (
+        select from courier.replication_set_table t
+        join pg_class c on c.oid = t.relation and c.relkind = 'p')
+       -- the last partitioned table may just have lost a partition
+       or exists (
+        select from pg_event_trigger_ddl_commands() d
+        join pg_trigger g on g.tgrelid = d.objid
+        where d.classid = 'pg_class'::regclass and g.tgfoid = 'courier.capture_truncate()'::regprocedure) then
+        perform courier.sync_capture(only_partitions => true);
+    end if;
+end
+$$;
+revoke execute on function courier.follow_partitions() from public;
+comment on function courier.follow_partitions() is
+    'event trigger: partitions of captured tables have the triggers that capture TRUNCATE';
+
+create event trigger pg_courier_follow_partitions on ddl_command_end
+    when tag in ('CREATE TABLE', 'ALTER TABLE')
+    execute function courier.follow_partitions();
+comment on event trigger pg_courier_follow_partitions is
+    'gives partitions of captured tables the triggers that capture TRUNCATE';

@@ -52,7 +52,7 @@ as $$
         ('update', true, '{schema,table,old,new}', '{same}'),
         ('delete', false, '{schema,table,key}', '{}'),
         ('delete', true, '{schema,table,old}', '{}'),
-        ('truncate', null, '{schema,table}', '{restart,cascade}'),
+        ('truncate', null, '{schema,table}', '{restart,cascade,where}'),
         ('event', null, '{channel,payload}', '{}')) f (op, whole_row, required, optional)
     where f.op = change_fields.op and (f.whole_row is null or f.whole_row = change_fields.whole_row)
 $$;

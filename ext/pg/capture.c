@@ -1,6 +1,6 @@
 /*
  * capture.c
- *	  The triggers that capture changes, and courier.enqueue_…().
+ *	  The trigger that captures rows, and courier.enqueue_…().
  */
 #include "pg_courier.h"
 
@@ -13,12 +13,11 @@
 #include "utils/typcache.h"
 
 PG_FUNCTION_INFO_V1(courier_capture_row);
-PG_FUNCTION_INFO_V1(courier_capture_truncate);
 PG_FUNCTION_INFO_V1(courier_enqueue_event);
 PG_FUNCTION_INFO_V1(courier_enqueue_row);
 
 static void
-require_after_trigger(FunctionCallInfo fcinfo, bool row)
+require_row_trigger(FunctionCallInfo fcinfo)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
@@ -28,7 +27,7 @@ require_after_trigger(FunctionCallInfo fcinfo, bool row)
 				 errmsg("pg_courier's capture functions can only be called as triggers"),
 				 errhint("Add the table with courier.replication_set_add_table().")));
 	if (!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
-		(row && !TRIGGER_FIRED_FOR_ROW(trigger->tg_event)))
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("trigger \"%s\" of table \"%s\" is not what pg_courier creates",
@@ -57,7 +56,7 @@ courier_capture_row(PG_FUNCTION_ARGS)
 	TupleTableSlot *row;
 	CourierRelation *relation;
 
-	require_after_trigger(fcinfo, true);
+	require_row_trigger(fcinfo);
 	row = trigger->tg_trigslot;
 	relation = courier_relation_lookup(trigger->tg_relation);
 	courier_shape_mention(relation);
@@ -79,20 +78,6 @@ courier_capture_row(PG_FUNCTION_ARGS)
 	else
 		courier_write_delete(relation, row->tts_values, row->tts_isnull);
 
-	return PointerGetDatum(NULL);
-}
-
-/* AFTER TRUNCATE FOR EACH STATEMENT */
-Datum
-courier_capture_truncate(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	CourierRelation *relation;
-
-	require_after_trigger(fcinfo, false);
-	relation = courier_relation_lookup(trigger->tg_relation);
-	courier_shape_mention(relation);
-	courier_write_truncate(relation);
 	return PointerGetDatum(NULL);
 }
 

@@ -220,17 +220,6 @@ courier_write_delete(CourierRelation *relation, Datum *values, bool *nulls)
 	courier_message_end();
 }
 
-void
-courier_write_truncate(CourierRelation *relation)
-{
-	courier_message_begin();
-	courier_put_byte(LOGICAL_REP_MSG_TRUNCATE);
-	courier_put_int32(1);
-	courier_put_byte(0);
-	courier_put_int32(relation->shape);
-	courier_message_end();
-}
-
 /* A transactional logical decoding message: courier.enqueue(). */
 void
 courier_write_event(const char *channel, const char *payload, Size length)

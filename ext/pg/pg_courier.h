@@ -179,7 +179,6 @@ extern void courier_write_update(CourierRelation *relation,
 								 Datum *new_values, bool *new_nulls);
 extern void courier_write_delete(CourierRelation *relation,
 								 Datum *values, bool *nulls);
-extern void courier_write_truncate(CourierRelation *relation);
 extern void courier_write_event(const char *channel,
 								const char *payload, Size length);
 

@@ -106,7 +106,7 @@ func (f *Fold) truncate(c *change.Change, tx int) {
 	f.started = true
 	if n := len(f.current.Truncates); n > 0 {
 		last := &f.current.Truncates[n-1]
-		if last.Restart == c.Restart && last.Cascade == c.Cascade {
+		if last.Restart == c.Restart && last.Cascade == c.Cascade && last.Where == "" && c.Where == "" {
 			for _, relation := range c.Truncated {
 				if !slices.Contains(last.Relations, relation) {
 					last.Relations = append(last.Relations, relation)
@@ -116,7 +116,7 @@ func (f *Fold) truncate(c *change.Change, tx int) {
 		}
 	}
 	f.current.Truncates = append(f.current.Truncates, Truncate{
-		Relations: slices.Clone(c.Truncated), Restart: c.Restart, Cascade: c.Cascade, Tx: tx,
+		Relations: slices.Clone(c.Truncated), Restart: c.Restart, Cascade: c.Cascade, Where: c.Where, Tx: tx,
 	})
 }
 

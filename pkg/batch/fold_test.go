@@ -338,6 +338,13 @@ func TestTruncates(t *testing.T) {
 	require.Equal(t, []*change.Relation{single, double}, segments[1].Truncates[0].Relations)
 	require.True(t, segments[1].Truncates[1].Restart)
 	require.Equal(t, []string{"insert t1 tx ty tz "}, summary(segments[1].Tables[0]))
+
+	partition := change.Change{Op: change.Truncate, Truncated: []*change.Relation{single}, Where: "(a = 1)"}
+	segments = fold(truncate(false, double), partition, partition, truncate(false, whole))
+	require.Len(t, segments, 1)
+	require.Len(t, segments[0].Truncates, 4, "a condition is of one table")
+	require.Equal(t, "(a = 1)", segments[0].Truncates[2].Where)
+	require.Equal(t, []*change.Relation{whole}, segments[0].Truncates[3].Relations)
 }
 
 func TestNewShapeStartsASegment(t *testing.T) {

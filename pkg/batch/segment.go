@@ -36,6 +36,7 @@ type Table struct {
 type Truncate struct {
 	Relations        []*change.Relation
 	Restart, Cascade bool
+	Where            string // as in change.Change
 	Tx               int
 }
 

@@ -66,6 +66,10 @@ type Change struct {
 	Filters []FilterResult
 
 	Truncated []*Relation // Truncate
+	// Where is the condition, in SQL, of the rows of the one table that a
+	// Truncate removes, a partition's; "": all rows. Deparsed under search_path
+	// = pg_catalog.
+	Where string
 
 	Channel string // Event
 	Payload []byte // Event; aliases the chunk

@@ -22,7 +22,8 @@ func (e *source) capture(ctx context.Context) ([]Finding, error) {
 		JOIN pg_catalog.pg_class c ON c.oid = r.relation
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		CROSS JOIN (VALUES ('!pg_courier_row', 'courier.capture_row()'::pg_catalog.regprocedure),
-		                   ('!pg_courier_truncate', 'courier.capture_truncate()')) w (trigger, function)
+		                   ('!pg_courier_truncate', 'courier.capture_truncate()'),
+		                   ('!pg_courier_truncate_begin', 'courier.capture_truncate()')) w (trigger, function)
 		LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = r.relation AND g.tgname = w.trigger AND g.tgfoid = w.function
 		WHERE g.tgenabled IS DISTINCT FROM 'O'
 		UNION ALL

@@ -217,7 +217,7 @@ func TestOrdinaryTriggersFire(t *testing.T) {
 	require.Len(t, role, 1)
 	require.Equal(t, Info, role[0].Severity)
 	triggers := findings(report, "target-triggers")
-	require.Len(t, triggers, 2, "what arrives is captured there")
+	require.Len(t, triggers, 3, "what arrives is captured there")
 	require.Equal(t, Warning, triggers[0].Severity)
 	if may {
 		r.heal(role[0])

@@ -39,7 +39,7 @@ func allTargets(t *testing.T) targetMap {
 	return targetMap{
 		accounts: compile(t, accounts, accountsTable, nil),
 		pairs:    compile(t, pairs, &Table{Schema: "public", Name: "pairs", Columns: intPair}, nil),
-		logs:     compile(t, logs, &Table{Schema: "public", Name: "logs", Columns: []Column{{Name: "line", Type: "text", Direct: true}}}, nil),
+		logs:     compile(t, logs, &Table{Schema: "public", Name: "logs", Plain: true, Columns: []Column{{Name: "line", Type: "text", Direct: true}}}, nil),
 		whole:    compile(t, whole, &Table{Schema: "public", Name: "whole", Columns: intPair}, nil),
 	}
 }
@@ -121,6 +121,10 @@ func TestSetBased(t *testing.T) {
 			`INSERT INTO courier_target.event (subscription, channel, payload) SELECT 's-1'::pg_catalog.uuid, pg_catalog.unnest('{c,d}'::pg_catalog.text[]), pg_catalog.unnest('{"it''s",""}'::pg_catalog.text[])`},
 		{"truncate", []change.Change{{Op: change.Truncate, Truncated: []*change.Relation{accounts, pairs}, Restart: true, Cascade: true}},
 			`TRUNCATE TABLE "public"."accounts", "public"."pairs" RESTART IDENTITY CASCADE`},
+		{"truncate what others inherit from", []change.Change{{Op: change.Truncate, Truncated: []*change.Relation{logs, pairs}}},
+			`TRUNCATE TABLE ONLY "public"."logs", "public"."pairs"`},
+		{"truncate a partition", []change.Change{{Op: change.Truncate, Truncated: []*change.Relation{pairs}, Where: "(a = 1)"}},
+			`DELETE FROM "public"."pairs" WHERE (a = 1)`},
 		{"delete by the whole row", []change.Change{del(whole, "1", "∅")},
 			`DELETE FROM "public"."whole" AS t WHERE (t.tableoid, t.ctid) = (SELECT r.tableoid, r.ctid FROM "public"."whole" AS r WHERE r."a"::pg_catalog.text = '1'::integer::pg_catalog.text AND r."b"::pg_catalog.text IS NULL LIMIT 1)`},
 	}

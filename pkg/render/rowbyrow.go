@@ -1,6 +1,9 @@
 package render
 
-import "github.com/pg-courier/pg_courier/pkg/change"
+import (
+	"github.com/pg-courier/pg_courier/pkg/batch"
+	"github.com/pg-courier/pg_courier/pkg/change"
+)
 
 // Change appends one change, number index of the caller's and made by its
 // transaction number tx, as one statement, or none if it is not wanted. It
@@ -14,7 +17,8 @@ func (s *Script) Change(c *change.Change, index, tx int, targets Targets, option
 		return nil
 	case change.Truncate:
 		info.Rows = 0
-		return s.truncate(c.Truncated, c.Restart, c.Cascade, info, targets)
+		truncate := batch.Truncate{Relations: c.Truncated, Restart: c.Restart, Cascade: c.Cascade, Where: c.Where}
+		return s.truncate(&truncate, info, targets)
 	}
 	t, err := targets.Target(c.Relation)
 	if err != nil || t == nil {

@@ -24,7 +24,7 @@ type Options struct {
 
 // Statement says what a statement of a script is.
 type Statement struct {
-	Relation *change.Relation // nil for events, truncates and what the caller appended
+	Relation *change.Relation // nil for events and what the caller appended; of a truncate its first
 	Op       change.Op        // 0 for what the caller appended
 	Rows     int
 	Tx       int // the first transaction in it, as numbered by the caller
@@ -98,33 +98,4 @@ func (s *Script) event(channel string, payload []byte, options *Options) {
 	s.write(", ")
 	s.text = appendLiteral(s.text, payload)
 	s.write(")")
-}
-
-// truncate appends a TRUNCATE of those of the relations that are wanted.
-func (s *Script) truncate(relations []*change.Relation, restart, cascade bool, info Statement, targets Targets) error {
-	begun := false
-	for _, relation := range relations {
-		t, err := targets.Target(relation)
-		if err != nil {
-			return err
-		}
-		if t == nil || !t.filter.Allows(change.Truncate) {
-			continue
-		}
-		if begun {
-			s.write(", ")
-		} else {
-			s.begin(info)
-			s.write("TRUNCATE TABLE ")
-			begun = true
-		}
-		s.text = append(s.text, t.name...)
-	}
-	if begun && restart {
-		s.write(" RESTART IDENTITY")
-	}
-	if begun && cascade {
-		s.write(" CASCADE")
-	}
-	return nil
 }

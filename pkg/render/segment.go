@@ -22,7 +22,7 @@ func (s *Script) Segment(segment *batch.Segment, targets Targets, options *Optio
 	for i := range segment.Truncates {
 		truncate := &segment.Truncates[i]
 		info := Statement{Op: change.Truncate, Tx: truncate.Tx, Change: -1}
-		if err := s.truncate(truncate.Relations, truncate.Restart, truncate.Cascade, info, targets); err != nil {
+		if err := s.truncate(truncate, info, targets); err != nil {
 			return err
 		}
 	}

@@ -22,7 +22,10 @@ type Column struct {
 // Table describes the target table.
 type Table struct {
 	Schema, Name string
-	Columns      []Column
+	// Plain says that it is an ordinary table: its rows are those of no other,
+	// whatever inherits from it.
+	Plain   bool
+	Columns []Column
 }
 
 // column returns the column of that name, or nil.

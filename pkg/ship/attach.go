@@ -74,6 +74,10 @@ func (s *Shipper) tryAttach(ctx context.Context) error {
 		s.link = nil
 		return err
 	}
+	if err = s.loadSequences(ctx, link); err != nil {
+		s.link = nil
+		return err
+	}
 	s.log.Debug("attached", "subscription", s.name, "node", sub.Node, "position", s.head)
 	return nil
 }
@@ -290,6 +294,9 @@ func (s *Shipper) reload(ctx context.Context) error {
 	}
 	s.sub = sub
 	if err = s.catalog.load(ctx, sub, s.link); err != nil {
+		return err
+	}
+	if err = s.loadSequences(ctx, s.link); err != nil {
 		return err
 	}
 	return s.findUncopied(ctx)

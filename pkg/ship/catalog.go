@@ -110,7 +110,8 @@ const remoteColumns = `SELECT n.nspname, c.relname, a.attname, pg_catalog.format
 	      AND ao.amoplefttype = oc.opcintype AND ao.amoprighttype = oc.opcintype
 	 JOIN pg_catalog.pg_operator o ON o.oid = ao.amopopr
 	 JOIN pg_catalog.pg_namespace opn ON opn.oid = o.oprnamespace AND opn.nspname <> 'pg_catalog'
-	 WHERE oc.opcdefault AND oc.opcintype = t.oid LIMIT 1)
+	 WHERE oc.opcdefault AND oc.opcintype = t.oid LIMIT 1),
+	c.relkind
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -145,7 +146,7 @@ func (c *catalog) loadRemoteTables(ctx context.Context, link *dblink.Link, names
 		c.remote[name] = nil
 	}
 	sql.WriteString(") ORDER BY 1, 2, a.attnum")
-	rows, err := link.Query(ctx, sql.String(), 8)
+	rows, err := link.Query(ctx, sql.String(), 9)
 	if err != nil {
 		return fmt.Errorf("look at the target's tables: %w", err)
 	}
@@ -153,7 +154,7 @@ func (c *catalog) loadRemoteTables(ctx context.Context, link *dblink.Link, names
 		name := tableName{string(row[0]), string(row[1])}
 		table := c.remote[name]
 		if table == nil {
-			table = &render.Table{Schema: name.schema, Name: name.name}
+			table = &render.Table{Schema: name.schema, Name: name.name, Plain: string(row[8]) == "r"}
 			c.remote[name] = table
 		}
 		column := render.Column{Name: string(row[2]), Type: string(row[3]),

@@ -130,6 +130,13 @@ func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Po
 			return s.stopCopy(table, err)
 		}
 	}
+	// values that the rows copied may hold
+	if err := s.readSequences(ctx); err != nil {
+		return err
+	}
+	if err := s.tellNow(ctx); err != nil {
+		return err
+	}
 	if err := s.link.Exec(ctx, "COMMIT"); err != nil {
 		return fmt.Errorf("finish the copy to node %s: %w", s.sub.Node, err)
 	}

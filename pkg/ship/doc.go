@@ -41,6 +41,9 @@
 // Between two units, dead letters are retried that somebody wants retried, each in
 // a target transaction of its own.
 //
+// Sequences are not in the queue. sequence.go says how those of the target are
+// kept ahead of what its rows hold.
+//
 // Progress on the target moves by compare-and-set inside the unit's transaction.
 // So a unit can't be applied twice, whoever ships it however often; a lock on the
 // source only keeps two shippers from wasting each other's work.

@@ -58,8 +58,12 @@ func (s *Shipper) Await(ctx context.Context, limit time.Duration) error {
 // rest is what there is to do when nothing is queued: to have the last units
 // flushed on the target, which may stay unflushed for as long as no other
 // follows, and to see whether the target is still where it was. It may have been
-// restarted, and have lost units that were not flushed, or restored.
+// restarted, and have lost units that were not flushed, or restored. And
+// sequences may have been used for something that is not shipped.
 func (s *Shipper) rest(ctx context.Context) error {
+	if err := s.tellIdle(ctx); err != nil {
+		return err
+	}
 	if s.inTransaction {
 		if s.head == s.position.String() {
 			return nil

@@ -61,6 +61,9 @@ func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 	if err = s.writeCounts(ctx); err != nil {
 		return err
 	}
+	if err = s.writeSequences(ctx); err != nil {
+		return err
+	}
 	s.notes.due, s.notes.at, s.notes.shipped = false, s.now(), s.shipped
 	return nil
 }

@@ -25,23 +25,25 @@ func (p place) before(other place) bool {
 
 // piece is one string of statements with what it will have done.
 type piece struct {
-	head     string          // progress on the target behind it, "" inside a unit
-	position change.Position // the same
-	begins   bool            // opens a transaction that further pieces go on with
-	ends     bool            // ends the unit
-	last     bool            // nothing is to be read behind it
-	changes  int             // read for it
-	sent     time.Time
-	shipped  int      // of them, wanted by the subscription
-	own      int      // statements before those of changes
-	counts   counts   // of them, by table
-	places   []place  // of its transactions, by number
-	keys     []string // row by row: the key of each change, by number
-	empty    bool     // nothing to send
-	rows     bool     // written row by row
-	unit     *piece   // the unit's first piece
-	durable  bool     // flushed on the target before it counts as applied
-	script   *render.Script
+	head      string          // progress on the target behind it, "" inside a unit
+	position  change.Position // the same
+	begins    bool            // opens a transaction that further pieces go on with
+	ends      bool            // ends the unit
+	last      bool            // nothing is to be read behind it
+	changes   int             // read for it
+	sent      time.Time
+	shipped   int      // of them, wanted by the subscription
+	own       int      // statements before those of changes
+	tells     []tell   // what sets sequences, behind those of changes
+	tellsFrom int      // statements before those
+	counts    counts   // of them, by table
+	places    []place  // of its transactions, by number
+	keys      []string // row by row: the key of each change, by number
+	empty     bool     // nothing to send
+	rows      bool     // written row by row
+	unit      *piece   // the unit's first piece
+	durable   bool     // flushed on the target before it counts as applied
+	script    *render.Script
 
 	pass      *letter              // the unit passes its transaction and applies nothing
 	overtakes map[*letterKey]place // the unit's: rows of letters that it has changed since
@@ -189,6 +191,9 @@ func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Rela
 				return !c.lookup.wants(relation, ch.Op, chunk.XID)
 			})
 			for _, relation := range ch.Truncated {
+				if ch.Restart {
+					s.sequences.restarted(relation.OID)
+				}
 				relations[relation] = true
 				p.counts.of(relation.OID).add(ch.Op)
 			}
@@ -206,6 +211,9 @@ func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Rela
 				relations[ch.Relation] = true
 			}
 			table.add(ch.Op)
+			if len(s.sequences.blind) > 0 {
+				s.sequences.see(&ch)
+			}
 		}
 		p.shipped++
 		if s.letters.index.tables != nil {
@@ -292,6 +300,9 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 		}
 		return err
 	}
+	if p.ends && p.pass == nil {
+		s.appendTells(p)
+	}
 	if after != "" {
 		script.Append(after)
 	}
@@ -347,7 +358,8 @@ func (s *Shipper) advance(to string, durable bool) string {
 func (s *Shipper) addNumbered(c change.Change, tx int) {
 	if n := len(s.changes); n > 0 && c.Op == change.Truncate {
 		last := &s.changes[n-1]
-		if last.tx == tx && last.change.Op == change.Truncate {
+		if last.tx == tx && last.change.Op == change.Truncate && last.change.Restart == c.Restart &&
+			last.change.Cascade == c.Cascade && last.change.Where == "" && c.Where == "" {
 			last.change.Truncated = append(last.change.Truncated, c.Truncated...)
 			return
 		}

@@ -90,7 +90,16 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 		return err
 	}
 
-	switch dblink.Classify(f.err) {
+	class := dblink.Classify(f.err)
+	if f.tellAt() != nil && class != dblink.Unknown && class != dblink.Transient {
+		// no row is at fault, and perhaps only the picture of the sequences is old
+		if s.schema++; s.schema > 1 {
+			return s.stopAtSequence(f)
+		}
+		s.detach(ctx)
+		return nil
+	}
+	switch class {
 	case dblink.Unknown:
 		if attempt >= maxAttempts {
 			return s.explainConnect(err)
@@ -246,6 +255,8 @@ func remedy(err error, node, table string) (text string, known bool) {
 		text = fmt.Sprintf("Insert the missing row into table %s on node %s, or set the subscription's option on_conflict.", table, node)
 	case state == "42501":
 		text = fmt.Sprintf("Grant the role that pg_courier connects as on node %s the privilege it lacks (BYPASSRLS, if row-level security is what it met).", node)
+	case state == "0A000":
+		text = fmt.Sprintf("If this is a TRUNCATE, a table on node %s that the source did not truncate refers to table %s: drop that foreign key there.", node, table)
 	case strings.HasPrefix(state, "42"):
 		text = fmt.Sprintf("Make table %s on node %s like the source's.", table, node)
 	case strings.HasPrefix(state, "22"):

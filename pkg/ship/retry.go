@@ -65,6 +65,12 @@ func (s *Shipper) retry(ctx context.Context, l *letter) error {
 	}
 	kept, leftOut := s.withoutOvertaken(l, changes)
 	p, err := s.renderRetry(ctx, l, kept, leftOut)
+	applied := false
+	defer func() {
+		if !applied {
+			giveUp(p.tells)
+		}
+	}()
 	if err != nil {
 		return s.refuseRetry(ctx, l, &failure{piece: p, completed: -1, err: err})
 	}
@@ -82,6 +88,7 @@ func (s *Shipper) retry(ctx context.Context, l *letter) error {
 		}
 		return s.refuseRetry(ctx, l, &failure{piece: p, completed: outcome.Completed, err: outcome.Err, verbatim: outcome.Verbatim})
 	}
+	applied = true
 	return s.markApplied(ctx, l, strconv.Itoa(len(kept)), strconv.Itoa(leftOut))
 }
 
@@ -162,6 +169,9 @@ func (s *Shipper) renderRetry(ctx context.Context, l *letter, changes []change.C
 	s.changes = s.changes[:0]
 	for _, c := range changes {
 		for _, relation := range append(c.Truncated, c.Relation) {
+			if relation != nil && c.Restart {
+				s.sequences.restarted(relation.OID)
+			}
 			if relation != nil {
 				relations[relation] = true
 			}
@@ -180,6 +190,7 @@ func (s *Shipper) renderRetry(ctx context.Context, l *letter, changes []change.C
 		s.sub.ProgressKey, l.place.k, l.place.xid, len(changes), leftOut))
 	p.own = len(p.script.Statements())
 	err := s.renderRows(p, lookup{s.catalog, ctx}, s.renderOptions())
+	s.appendTells(p)
 	for relation := range relations {
 		delete(s.catalog.targets, relation)
 	}
@@ -197,6 +208,7 @@ type letterElement struct {
 	op, schema, table string
 	channel, payload  string
 	restart, cascade  bool
+	where             string
 	fields            []letterField
 }
 
@@ -205,7 +217,7 @@ type letterElement struct {
 // whose encoding it is in.
 func (s *Shipper) readLetter(ctx context.Context, l *letter) ([]change.Change, error) {
 	rows, err := s.session.Query(ctx, `SELECT e.n, e.c ->> 'op', e.c ->> 'schema', e.c ->> 'table', e.c ->> 'channel', e.c ->> 'payload',
-		    e.c ->> 'restart', e.c ->> 'cascade', f.part, f.key, f.value
+		    e.c ->> 'restart', e.c ->> 'cascade', e.c ->> 'where', f.part, f.key, f.value
 		FROM courier.dead_letter_entry d
 		CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(coalesce(d.edited, d.changes)) WITH ORDINALITY AS e (c, n)
 		LEFT JOIN LATERAL (SELECT p.part, v.key, v.value
@@ -222,10 +234,11 @@ func (s *Shipper) readLetter(ctx context.Context, l *letter) ([]change.Change, e
 		if string(row[0]) != last {
 			last = string(row[0])
 			elements = append(elements, letterElement{op: string(row[1]), schema: string(row[2]), table: string(row[3]),
-				channel: string(row[4]), payload: string(row[5]), restart: string(row[6]) == "true", cascade: string(row[7]) == "true"})
+				channel: string(row[4]), payload: string(row[5]), restart: string(row[6]) == "true", cascade: string(row[7]) == "true",
+				where: string(row[8])})
 		}
-		if e := &elements[len(elements)-1]; row[8] != nil {
-			e.fields = append(e.fields, letterField{part: string(row[8]), column: string(row[9]), value: row[10]})
+		if e := &elements[len(elements)-1]; row[9] != nil {
+			e.fields = append(e.fields, letterField{part: string(row[9]), column: string(row[10]), value: row[11]})
 		}
 	}
 	return s.rebuild(ctx, elements)
@@ -329,7 +342,7 @@ func (t *sourceTable) relation(name tableName, columns []string) *change.Relatio
 // change makes a change of an element.
 func (t *sourceTable) change(op change.Op, name tableName, e *letterElement) (change.Change, error) {
 	if op == change.Truncate {
-		return change.Change{Op: op, Restart: e.restart, Cascade: e.cascade,
+		return change.Change{Op: op, Restart: e.restart, Cascade: e.cascade, Where: e.where,
 			Truncated: []*change.Relation{t.relation(name, t.columns)}}, nil
 	}
 	at := make(map[string]int)

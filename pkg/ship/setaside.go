@@ -215,6 +215,9 @@ func (c *content) add(look lookup, ch *change.Change, xid uint64) error {
 				c.table(relation)
 				c.flag("restart", ch.Restart)
 				c.flag("cascade", ch.Cascade)
+				if ch.Where != "" {
+					c.text("where", ch.Where)
+				}
 				c.end()
 				c.keys[wholeID(relation.OID)] = contentKey{relation: relation.OID, whole: true}
 			}

@@ -70,6 +70,7 @@ type Shipper struct {
 	sizer   sizer
 
 	letters   letters
+	sequences sequences
 	slowUntil place // transactions up to this one go row by row
 	limit     int   // most transactions of the next unit, 0 for no limit
 	schema    int   // metadata reloads since the last success
@@ -205,6 +206,9 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 // ship ships an interval to its end. A piece is sent when the one before it has
 // succeeded, and read and rendered before that.
 func (s *Shipper) ship(ctx context.Context, interval *queue.Interval) error {
+	if err := s.readSequences(ctx); err != nil {
+		return err
+	}
 	cutter := s.newCutter(ctx, interval)
 	defer cutter.close()
 	open := false // a transaction on the target

@@ -48,7 +48,11 @@ func drawChange(t *rapid.T) change.Change {
 	c := change.Change{Op: rapid.SampledFrom(ops).Draw(t, "op")}
 	switch c.Op {
 	case change.Truncate:
-		for range rapid.IntRange(1, 3).Draw(t, "tables") {
+		tables := rapid.IntRange(1, 3).Draw(t, "tables")
+		if tables == 1 {
+			c.Where = rapid.SampledFrom([]string{"", "true", "((a IS NOT NULL) AND (a = 'é'::text))"}).Draw(t, "condition")
+		}
+		for range tables {
 			c.Truncated = append(c.Truncated, testShapes[rapid.Uint32Range(1, 3).Draw(t, "shape")])
 		}
 		c.Cascade = rapid.Bool().Draw(t, "cascade")
@@ -114,6 +118,7 @@ func requireSame(t require.TestingT, want, got *change.Change) {
 	require.True(t, sameTuple(want.New, got.New), "new row: want %v, got %v", want.New, got.New)
 	require.True(t, slices.Equal(want.Filters, got.Filters), "filters: want %v, got %v", want.Filters, got.Filters)
 	require.Equal(t, want.Truncated, got.Truncated)
+	require.Equal(t, want.Where, got.Where)
 	require.Equal(t, want.Cascade, got.Cascade)
 	require.Equal(t, want.Restart, got.Restart)
 	require.Equal(t, want.Channel, got.Channel)
@@ -208,6 +213,10 @@ func TestMalformed(t *testing.T) {
 		"unknown filter result":    frame(nil, append([]byte("F\x00\x01\x00\x00\x00\x07\x04"), good...)),
 		"filters of a truncate":    frame(nil, []byte("F\x00\x00T\x00\x00\x00\x01\x00\x00\x00\x00\x01")),
 		"filters of filters":       frame(nil, append([]byte("F\x00\x00F\x00\x00"), good...)),
+		"condition cut":            frame(nil, []byte("T\x00\x00\x00\x01\x04\x00\x00\x00\x01\x00\x00\x00\x05true")),
+		"condition missing":        frame(nil, []byte("T\x00\x00\x00\x01\x04\x00\x00\x00\x01")),
+		"condition empty":          frame(nil, []byte("T\x00\x00\x00\x01\x04\x00\x00\x00\x01\x00\x00\x00\x00")),
+		"condition of two":         frame(nil, []byte("T\x00\x00\x00\x02\x04\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x04true")),
 		"event without an end":     frame(nil, []byte("M\x0112345678channel")),
 		"event longer than itself": frame(nil, []byte("M\x0112345678c\x00\x00\x00\x00\x09x")),
 	}
@@ -237,6 +246,7 @@ func FuzzDecode(f *testing.F) {
 		{Op: change.Update, Relation: testShapes[2], Old: []change.Value{text("1"), text("x")}, New: []change.Value{text("1"), {Kind: change.Unchanged}}},
 		{Op: change.Delete, Relation: testShapes[1], Old: []change.Value{text("1"), {Kind: change.Null}, {Kind: change.Null}}},
 		{Op: change.Truncate, Truncated: []*change.Relation{testShapes[1], testShapes[2]}},
+		{Op: change.Truncate, Truncated: []*change.Relation{testShapes[1]}, Where: "true"},
 		{Op: change.Event, Channel: "c", Payload: []byte("p")},
 		{Op: change.Delete, Relation: testShapes[1], Old: []change.Value{text("1"), {Kind: change.Null}, {Kind: change.Null}},
 			Filters: []change.FilterResult{{Filter: 1, Old: true}, {Filter: 2}}},

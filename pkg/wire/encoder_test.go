@@ -63,9 +63,15 @@ func encode(c *change.Change) []byte {
 		if c.Restart {
 			options |= 2
 		}
+		if c.Where != "" {
+			options |= 4
+		}
 		b = append(b, options)
 		for _, r := range c.Truncated {
 			b = binary.BigEndian.AppendUint32(b, r.Shape)
+		}
+		if c.Where != "" {
+			b = append(binary.BigEndian.AppendUint32(b, uint32(len(c.Where))), c.Where...)
 		}
 		return b
 	case change.Event:

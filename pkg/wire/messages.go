@@ -12,7 +12,18 @@ import (
 // truncate decodes a Truncate message. pglogrepl does not check lengths, so
 // they are checked before it.
 func (d *Decoder) truncate(frame []byte) (change.Change, error) {
-	const cascade, restart = 1, 2
+	const cascade, restart, condition = 1, 2, 4
+	where := ""
+	if len(frame) >= 10 && frame[5]&condition != 0 {
+		// one table, and a string behind it
+		if len(frame) < 14 || binary.BigEndian.Uint32(frame[1:]) != 1 || len(frame)-14 != int(binary.BigEndian.Uint32(frame[10:])) {
+			return change.Change{}, malformed(frame[0], "its length does not fit its condition")
+		}
+		if where = string(frame[14:]); where == "" {
+			return change.Change{}, malformed(frame[0], "its condition is empty")
+		}
+		frame = frame[:10]
+	}
 	if len(frame) < 10 || len(frame)-6 != 4*int(binary.BigEndian.Uint32(frame[1:])) {
 		return change.Change{}, malformed(frame[0], "its length does not fit its number of tables")
 	}
@@ -24,6 +35,7 @@ func (d *Decoder) truncate(frame []byte) (change.Change, error) {
 		Op:        change.Truncate,
 		Cascade:   message.Option&cascade != 0,
 		Restart:   message.Option&restart != 0,
+		Where:     where,
 		Truncated: make([]*change.Relation, len(message.RelationIDs)),
 	}
 	for i, id := range message.RelationIDs {
