@@ -134,7 +134,8 @@ func (s *Script) where(t *Target, row []change.Value) {
 
 // whereRow appends the condition that finds one row, any of equal ones, by all
 // its columns. Text forms are compared, since not every type has an equality;
-// both sides go through the target's output function. A ctid is unique only
+// both sides go through the target's output function. They are compared byte by
+// byte: the column's collation may take different texts for equal. A ctid is unique only
 // together with its table, of which a partitioned one has several.
 func (s *Script) whereRow(t *Target, row []change.Value) {
 	s.write(" WHERE (t.tableoid, t.ctid) = (SELECT r.tableoid, r.ctid FROM ")
@@ -154,7 +155,7 @@ func (s *Script) whereRow(t *Target, row []change.Value) {
 			s.write("::pg_catalog.text IS NULL")
 			continue
 		}
-		s.write("::pg_catalog.text = ")
+		s.write(`::pg_catalog.text COLLATE "C" = `)
 		s.text = appendLiteral(s.text, value.Data)
 		s.write("::", c.typ, "::pg_catalog.text")
 	}

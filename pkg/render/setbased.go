@@ -242,10 +242,11 @@ func (s *Script) joinKey(t *Target) {
 		if c.equal == "=" {
 			s.write(" >= u.k")
 			s.text = appendInt(s.text, i)
-			s.write(" AND t.")
+			s.write(c.suffix, " AND t.")
 			s.text = append(s.text, c.name...)
 			s.write(" <= u.k")
 			s.text = appendInt(s.text, i)
+			s.write(c.suffix)
 		} else { // an extension's type: only its equality is known
 			s.write(" ", c.equal, " ANY (ARRAY[u.k")
 			s.text = appendInt(s.text, i)
@@ -267,7 +268,7 @@ func (s *Script) whereKey(t *Target, key []change.Value) {
 		s.text = append(s.text, c.name...)
 		s.write(" ", c.equal, " ")
 		s.text = appendValue(s.text, &key[c.source])
-		s.write("::", c.typ)
+		s.write("::", c.typ, c.suffix)
 		word = " AND t."
 	}
 }

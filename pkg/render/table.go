@@ -14,7 +14,11 @@ type Column struct {
 	Direct bool
 	// Equal is the operator that compares keys, such as OPERATOR(public.=); by
 	// default =. It is needed for types of extensions outside pg_catalog.
-	Equal     string
+	Equal string
+	// Collation is the quoted name of the column's collation, if it is another
+	// than that of the column's type and the type has one of its own: values of
+	// the type then need it to be compared with the column.
+	Collation string
 	Generated bool
 	Identity  byte // attidentity: 0 or ' ' for none, a (always), d (by default)
 }

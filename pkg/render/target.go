@@ -8,6 +8,7 @@ type column struct {
 	name   []byte
 	typ    string
 	equal  string
+	suffix string // of a value that is compared with the column: its collation
 	direct bool
 	key    bool
 	always bool // GENERATED ALWAYS AS IDENTITY: can be inserted, not updated
@@ -79,6 +80,9 @@ func Compile(relation *change.Relation, table *Table, filter *Filter) (*Target, 
 		}
 		if c.equal == "" {
 			c.equal = "="
+		}
+		if target.Collation != "" {
+			c.suffix = " COLLATE " + target.Collation
 		}
 		t.columns = append(t.columns, c)
 		if key {
