@@ -178,6 +178,7 @@ begin
         select from pg_class c where c.oid = relation and c.relreplident <> 'f') then
         select string_agg(k, ', ' order by ord) into missing
         from unnest(courier.key_columns(relation)) with ordinality u (k, ord)
+        join pg_attribute a on a.attrelid = relation and a.attname = u.k and a.attgenerated = ''
         where k <> all (checked);
     end if;
     if missing is not null then

@@ -26,8 +26,12 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
-/* pgoutput's flag of a column that belongs to the replica identity */
+/*
+ * Flags of a column in a definition: pgoutput's, that it belongs to the
+ * replica identity, and ours, that its values are generated.
+ */
 #define COLUMN_IS_KEY 1
+#define COLUMN_IS_GENERATED 2
 
 static HTAB *relations = NULL;
 static uint64 invalidations = 0;	/* counts callbacks */
@@ -246,16 +250,19 @@ fill_columns(CourierRelation *entry, Relation rel)
 		CourierColumn *column = &entry->columns[entry->ncolumns];
 		Oid			output;
 		bool		is_varlena;
+		bool		in_key;
 
-		if (att->attisdropped || att->attgenerated)
+		in_key = bms_is_member(att->attnum - FirstLowInvalidHeapAttributeNumber,
+							   key);
+
+		/* a generated value is only sent if the row is found by it */
+		if (att->attisdropped || (att->attgenerated && !in_key))
 			continue;
 
 		column->attnum = att->attnum;
 		column->length = att->attlen;
 		column->by_value = att->attbyval;
-		column->key = entry->whole_row ||
-			bms_is_member(att->attnum - FirstLowInvalidHeapAttributeNumber,
-						  key);
+		column->key = entry->whole_row || in_key;
 		getTypeOutputInfo(att->atttypid, &output, &is_varlena);
 		column->kind = output_kind(output);
 		fmgr_info_cxt(output, &column->output, entry->context);
@@ -298,7 +305,9 @@ build_definition(CourierRelation *entry, Relation rel)
 		CourierColumn *column = &entry->columns[i];
 		Form_pg_attribute att = TupleDescAttr(desc, column->attnum - 1);
 
-		pq_sendbyte(&message, column->key ? COLUMN_IS_KEY : 0);
+		pq_sendbyte(&message,
+					(column->key ? COLUMN_IS_KEY : 0) |
+					(att->attgenerated ? COLUMN_IS_GENERATED : 0));
 		appendBinaryStringInfo(&message, NameStr(att->attname),
 							   strlen(NameStr(att->attname)) + 1);
 		pq_sendint32(&message, att->atttypid);

@@ -99,7 +99,7 @@ func (p *pair) columns() []Finding {
 				p.alter("ALTER COLUMN %s DROP EXPRESSION", c.Quoted))
 		case there.Identity == "a" && p.filter.Update:
 			f := Warning
-			why := "Its values can be inserted and not updated: updates of it do not arrive."
+			why := "Its values can be inserted and not updated: an update that gives it another value stops the subscription."
 			if key {
 				f, why = Info, "Rows can be inserted, but an update that changes the key stops the subscription."
 			}

@@ -70,6 +70,9 @@ func (s *Script) one(t *Target, c *change.Change, info Statement, policy Policy,
 				return err
 			}
 		}
+		if err := t.requireSame(c.New); err != nil {
+			return err
+		}
 		s.updateRow(t, c, info, policy, check)
 	}
 	return nil
@@ -112,7 +115,7 @@ func (s *Script) updateRow(t *Target, c *change.Change, info Statement, policy P
 // left as they were are among them.
 func (s *Script) settable(t *Target, c *change.Change, same bool) []int {
 	s.columns = s.columns[:0]
-	for i := range t.columns {
+	for i := range t.columns[:t.written] {
 		column := &t.columns[i]
 		value := &c.New[column.source]
 		if column.always || value.Kind == change.Unchanged || column.key && c.Old == nil || value.Same && !same {

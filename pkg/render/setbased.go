@@ -53,7 +53,7 @@ func (s *Script) inserts(t *Target, rows []batch.Row, op change.Op) {
 		s.write(")")
 	} else {
 		s.write("SELECT ")
-		for i := range t.columns {
+		for i := range t.columns[:t.written] {
 			if i > 0 {
 				s.write(", ")
 			}
@@ -70,7 +70,7 @@ func (s *Script) insertInto(t *Target) {
 	s.write("INSERT INTO ")
 	s.text = append(s.text, t.name...)
 	s.write(" (")
-	for i := range t.columns {
+	for i := range t.columns[:t.written] {
 		if i > 0 {
 			s.write(", ")
 		}
@@ -85,7 +85,7 @@ func (s *Script) insertInto(t *Target) {
 // values appends a word and a row's literals, whose types the columns give.
 func (s *Script) values(t *Target, row []change.Value, word string) {
 	s.write(word)
-	for i := range t.columns {
+	for i := range t.columns[:t.written] {
 		if i > 0 {
 			s.write(", ")
 		}
@@ -155,6 +155,14 @@ func (s *Script) updates(t *Target, group *batch.Updates, check bool) error {
 	set := t.settable(s.columns[:0], group.Columns)
 	s.columns = set
 	rows := group.Rows
+	for i := range rows {
+		if !t.frozen {
+			break
+		}
+		if err := t.requireSame(rows[i].New); err != nil {
+			return err
+		}
+	}
 	if len(rows) == 0 || len(set) == 0 {
 		return nil
 	}

@@ -312,9 +312,13 @@ alter table shop.nulls drop constraint nulls_pkey;
 insert into shop.nulls values (10, 10, 'still arrives');
 select * from ship();
 update shop.nulls set b = 'cannot' where id = 10;
-\set VERBOSITY terse
-select courier.ship('s');
-\set VERBOSITY default
+do $$
+begin
+    perform courier.ship('s');
+exception when object_not_in_prerequisite_state then
+    raise warning '%', regexp_replace(sqlerrm, 'transaction \d+', 'transaction XID');
+end
+$$;
 select courier.drop_subscription('s');
 select dblink_disconnect('target');
 select courier.drop_node('eu');
