@@ -128,18 +128,72 @@ published_relation(Relation rel)
 	return published;
 }
 
-/* The columns that identify a row, offset by FirstLowInvalidHeapAttributeNumber. */
-static Bitmapset *
-key_columns(Relation rel)
+/*
+ * The relation of published_relation().  It is not locked: a writer has locked
+ * the partition, and who alters the partitioned table may hold its lock and
+ * wait for ours.
+ */
+static Relation
+open_published(Oid published, Relation rel)
 {
-	Bitmapset  *key;
+	Relation	result;
 
-	if (rel->rd_rel->relreplident == REPLICA_IDENTITY_NOTHING)
+	if (published == RelationGetRelid(rel))
+		return rel;
+	result = RelationIdGetRelation(published);
+	if (!RelationIsValid(result))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the partitioned table of partition \"%s\" was dropped meanwhile",
+						RelationGetRelationName(rel))));
+	return result;
+}
+
+/*
+ * The columns that identify a row, offset by
+ * FirstLowInvalidHeapAttributeNumber: courier.key_columns() of the table that
+ * the row is published under, but for REPLICA IDENTITY FULL.  A partition's
+ * own replica identity does not count: it is not inherited, and what is
+ * unique in a partition need not be so in the whole table.  A deferrable
+ * index is no key, whatever the server's own idea of it is.
+ */
+static Bitmapset *
+key_columns(Relation rel, Relation published)
+{
+	Bitmapset  *key = NULL;
+	char		identity = published->rd_rel->relreplident;
+	ListCell   *lc;
+
+	if (identity == REPLICA_IDENTITY_NOTHING)
 		return NULL;
 
-	key = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_IDENTITY_KEY);
-	if (key == NULL && rel->rd_rel->relreplident == REPLICA_IDENTITY_FULL)
-		key = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_PRIMARY_KEY);
+	foreach(lc, RelationGetIndexList(published))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID,
+											ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index index;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		index = (Form_pg_index) GETSTRUCT(tuple);
+		if (index->indisvalid && index->indimmediate &&
+			(identity == REPLICA_IDENTITY_INDEX ?
+			 index->indisreplident : index->indisprimary))
+		{
+			for (int i = 0; i < index->indnkeyatts; i++)
+			{
+				AttrNumber	attnum = index->indkey.values[i];
+
+				if (published != rel)
+					attnum = get_attnum(RelationGetRelid(rel),
+										get_attname(RelationGetRelid(published),
+													attnum, false));
+				key = bms_add_member(key,
+									 attnum - FirstLowInvalidHeapAttributeNumber);
+			}
+		}
+		ReleaseSysCache(tuple);
+	}
 	return key;
 }
 
@@ -230,11 +284,11 @@ output_kind(Oid output_function)
 }
 
 static void
-fill_columns(CourierRelation *entry, Relation rel)
+fill_columns(CourierRelation *entry, Relation rel, Relation published)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
-	Bitmapset  *key = key_columns(rel);
-	bool		full = rel->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
+	Bitmapset  *key = key_columns(rel, published);
+	bool		full = published->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
 	bool		guc = false;
 	bool		plain = false;
 
@@ -274,18 +328,18 @@ fill_columns(CourierRelation *entry, Relation rel)
 }
 
 static char
-replica_identity(CourierRelation *entry, Relation rel)
+replica_identity(CourierRelation *entry, Relation published)
 {
 	if (entry->whole_row)
 		return REPLICA_IDENTITY_FULL;
 	if (!entry->has_key)
 		return REPLICA_IDENTITY_NOTHING;
-	return rel->rd_rel->relreplident;
+	return published->rd_rel->relreplident;
 }
 
 /* pgoutput's Relation message, with 0 as the relation's id. */
 static bytea *
-build_definition(CourierRelation *entry, Relation rel)
+build_definition(CourierRelation *entry, Relation rel, Relation published)
 {
 	StringInfoData message;
 	TupleDesc	desc = RelationGetDescr(rel);
@@ -298,7 +352,7 @@ build_definition(CourierRelation *entry, Relation rel)
 	pq_sendint32(&message, 0);
 	appendBinaryStringInfo(&message, schema, strlen(schema) + 1);
 	appendBinaryStringInfo(&message, name, strlen(name) + 1);
-	pq_sendbyte(&message, replica_identity(entry, rel));
+	pq_sendbyte(&message, replica_identity(entry, published));
 	pq_sendint16(&message, entry->ncolumns);
 	for (int i = 0; i < entry->ncolumns; i++)
 	{
@@ -361,6 +415,7 @@ build_entry(CourierRelation *entry, Relation rel)
 	CourierRelation fresh = {0};
 	MemoryContext old_context = entry->context;
 	uint64		before = invalidations;
+	Relation	published;
 	bytea	   *definition;
 
 	fresh.relid = entry->relid;
@@ -368,8 +423,11 @@ build_entry(CourierRelation *entry, Relation rel)
 										  "pg_courier relation",
 										  ALLOCSET_SMALL_SIZES);
 	fresh.published = published_relation(rel);
-	fill_columns(&fresh, rel);
-	definition = build_definition(&fresh, rel);
+	published = open_published(fresh.published, rel);
+	fill_columns(&fresh, rel, published);
+	definition = build_definition(&fresh, rel, published);
+	if (published != rel)
+		RelationClose(published);
 	fresh.definition = (bytea *)
 		MemoryContextAlloc(fresh.context, VARSIZE(definition));
 	memcpy(fresh.definition, definition, VARSIZE(definition));

@@ -57,7 +57,7 @@ func (s *Script) one(t *Target, c *change.Change, info Statement, policy Policy,
 		if check {
 			s.write("WITH u AS (")
 		}
-		s.write("DELETE FROM ")
+		s.write("DELETE FROM ", t.only)
 		s.text = append(s.text, t.name...)
 		s.write(" AS t")
 		s.where(t, c.Old)
@@ -141,7 +141,7 @@ func (s *Script) where(t *Target, row []change.Value) {
 // byte: the column's collation may take different texts for equal. A ctid is unique only
 // together with its table, of which a partitioned one has several.
 func (s *Script) whereRow(t *Target, row []change.Value) {
-	s.write(" WHERE (t.tableoid, t.ctid) = (SELECT r.tableoid, r.ctid FROM ")
+	s.write(" WHERE (t.tableoid, t.ctid) = (SELECT r.tableoid, r.ctid FROM ", t.only)
 	s.text = append(s.text, t.name...)
 	s.write(" AS r")
 	word := " WHERE r."

@@ -118,6 +118,7 @@ func (s *Script) truncate(relations []*change.Relation, restart, cascade bool, i
 			s.write("TRUNCATE TABLE ")
 			begun = true
 		}
+		s.write(t.only)
 		s.text = append(s.text, t.name...)
 	}
 	if begun && restart {

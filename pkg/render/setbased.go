@@ -130,7 +130,7 @@ func (s *Script) deletes(t *Target, rows []batch.Row, check bool) {
 	if check {
 		s.write("WITH u AS (")
 	}
-	s.write("DELETE FROM ")
+	s.write("DELETE FROM ", t.only)
 	s.text = append(s.text, t.name...)
 	s.write(" AS t")
 	if len(rows) == 1 {
@@ -174,7 +174,7 @@ func (s *Script) updates(t *Target, group *batch.Updates, check bool) error {
 		s.updateOne(t, set, rows[0].New)
 		s.whereKey(t, rows[0].Key)
 	} else {
-		s.write("UPDATE ")
+		s.write("UPDATE ", t.only)
 		s.text = append(s.text, t.name...)
 		s.write(" AS t SET ")
 		for n, i := range set {
@@ -204,7 +204,7 @@ func (s *Script) updates(t *Target, group *batch.Updates, check bool) error {
 
 // updateOne appends an UPDATE of one row up to its WHERE.
 func (s *Script) updateOne(t *Target, set []int, row []change.Value) {
-	s.write("UPDATE ")
+	s.write("UPDATE ", t.only)
 	s.text = append(s.text, t.name...)
 	s.write(" AS t SET ")
 	for n, i := range set {

@@ -27,6 +27,9 @@ type Column struct {
 type Table struct {
 	Schema, Name string
 	Columns      []Column
+	// Only says that it is an ordinary table: what is written to it is written to
+	// ONLY it, and tables that inherit from it are left alone.
+	Only bool
 }
 
 // column returns the column of that name, or nil.

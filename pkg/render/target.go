@@ -25,6 +25,7 @@ type Target struct {
 	table    *Table
 	filter   *Filter
 	name     []byte   // quoted
+	only     string   // before the name, where rows are looked for
 	columns  []column // those that are written, in the relation's order; then those that are computed
 	written  int      // how many are not computed
 	frozen   bool     // a column that is no key can be inserted and not updated
@@ -55,6 +56,9 @@ func Compile(relation *change.Relation, table *Table, filter *Filter) (*Target, 
 		filter:   filter,
 		name:     appendName(nil, table.Schema, table.Name),
 		bySource: make([]int, len(relation.Columns)),
+	}
+	if table.Only {
+		t.only = "ONLY "
 	}
 	keyed := relation.HasKey()
 	var computed []column

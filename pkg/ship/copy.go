@@ -150,10 +150,15 @@ func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Po
 func (s *Shipper) requireEmpty(ctx context.Context, tables []*Table) error {
 	for _, table := range tables {
 		name := tableName{table.Schema, table.Name}
-		if s.catalog.remote[name] == nil {
+		remote := s.catalog.remote[name]
+		if remote == nil {
 			continue // reported when it is written to
 		}
-		rows, err := s.link.Query(ctx, "SELECT EXISTS (SELECT FROM "+identifier(name.schema)+"."+identifier(name.name)+")", 1)
+		only := ""
+		if remote.Only {
+			only = "ONLY "
+		}
+		rows, err := s.link.Query(ctx, "SELECT EXISTS (SELECT FROM "+only+identifier(name.schema)+"."+identifier(name.name)+")", 1)
 		if err != nil {
 			return s.stopCopy(table, err)
 		}
