@@ -69,6 +69,9 @@ func (s *Script) inserts(t *Target, rows []batch.Row, op change.Op) {
 func (s *Script) insertInto(t *Target) {
 	s.write("INSERT INTO ")
 	s.text = append(s.text, t.name...)
+	if t.table.Name == "excluded" { // ON CONFLICT has another of that name
+		s.write(" AS t")
+	}
 	s.write(" (")
 	for i := range t.columns[:t.written] {
 		if i > 0 {
