@@ -39,6 +39,8 @@ func (s *Script) one(t *Target, c *change.Change, info Statement, policy Policy,
 	if keyless && (c.Op == change.Update || c.Op == change.Delete) {
 		return &NoKeyError{Schema: t.relation.Schema, Table: t.relation.Name, Op: c.Op}
 	}
+	s.secure(t, true)
+	defer s.secure(t, false)
 	switch c.Op {
 	case change.Insert, change.Upsert:
 		s.begin(info)
@@ -53,7 +55,7 @@ func (s *Script) one(t *Target, c *change.Change, info Statement, policy Policy,
 		}
 	case change.Delete:
 		s.begin(info)
-		check = check && policy == Error && info.Change >= 0
+		check = check && policy == Error && info.Change >= 0 || t.table.RowSecurity
 		if check {
 			s.write("WITH u AS (")
 		}
@@ -92,6 +94,7 @@ func (s *Script) updateRow(t *Target, c *change.Change, info Statement, policy P
 	if len(set) == 0 {
 		return
 	}
+	check = check || t.table.RowSecurity
 	s.begin(info)
 	insert := policy == ApplyRemote && t.whole(c.New)
 	if insert || check {

@@ -73,6 +73,18 @@ func (s *Script) begin(statement Statement) {
 	s.statements = append(s.statements, statement)
 }
 
+// secure appends what lets row-level security of a table act, if it applies to
+// the role, or no longer act.
+func (s *Script) secure(t *Target, act bool) {
+	switch {
+	case !t.table.RowSecurity:
+	case act:
+		s.Append("SET LOCAL row_security = on")
+	default:
+		s.Append("SET LOCAL row_security = off")
+	}
+}
+
 func (s *Script) write(parts ...string) {
 	for _, part := range parts {
 		s.text = append(s.text, part...)

@@ -46,6 +46,8 @@ func (s *Script) inserts(t *Target, rows []batch.Row, op change.Op) {
 	if len(rows) == 0 {
 		return
 	}
+	s.secure(t, true)
+	defer s.secure(t, false)
 	s.begin(Statement{Relation: t.relation, Op: op, Rows: len(rows), Tx: firstTx(rows), Change: -1})
 	s.insertInto(t)
 	if len(rows) == 1 {
@@ -129,6 +131,9 @@ func (s *Script) deletes(t *Target, rows []batch.Row, check bool) {
 	if len(rows) == 0 {
 		return
 	}
+	check = check || t.table.RowSecurity // it hides rows
+	s.secure(t, true)
+	defer s.secure(t, false)
 	s.begin(Statement{Relation: t.relation, Op: change.Delete, Rows: len(rows), Tx: firstTx(rows), Change: -1})
 	if check {
 		s.write("WITH u AS (")
@@ -169,6 +174,9 @@ func (s *Script) updates(t *Target, group *batch.Updates, check bool) error {
 	if len(rows) == 0 || len(set) == 0 {
 		return nil
 	}
+	check = check || t.table.RowSecurity // it hides rows
+	s.secure(t, true)
+	defer s.secure(t, false)
 	s.begin(Statement{Relation: t.relation, Op: change.Update, Rows: len(rows), Tx: firstTx(rows), Change: -1})
 	if check {
 		s.write("WITH u AS (")

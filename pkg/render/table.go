@@ -30,6 +30,10 @@ type Table struct {
 	// Only says that it is an ordinary table: what is written to it is written to
 	// ONLY it, and tables that inherit from it are left alone.
 	Only bool
+	// RowSecurity says that row-level security of the table applies to the role.
+	// It acts on statements that write to the table, and for no others: where it
+	// is not expected, it has to be an error.
+	RowSecurity bool
 }
 
 // column returns the column of that name, or nil.

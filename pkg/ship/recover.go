@@ -105,7 +105,13 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 		if s.narrow(f) {
 			break
 		}
-		stop := s.stopAtStatement(f)
+		if s.postpone(ctx, f) {
+			break
+		}
+		stop := s.stopAtStatement(ctx, f)
+		if s.deferred != nil { // what it says without deferring names the row
+			stop, s.deferred = s.deferred, nil
+		}
 		if f.piece.pass != nil || !s.sub.Options.setsAside() && !s.letters.skips(place{stop.K, stop.XID}) {
 			return stop
 		}
@@ -115,13 +121,13 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 	case dblink.Schema:
 		// the first time only the shipper's picture of the tables may be old
 		if s.schema++; s.schema > 1 && !s.narrow(f) {
-			return s.stopAtStatement(f)
+			return s.stopAtStatement(ctx, f)
 		}
 	case dblink.Fatal:
 		if errors.Is(f.err, context.Canceled) {
 			return err
 		}
-		return s.stopAtStatement(f)
+		return s.stopAtStatement(ctx, f)
 	default:
 		return err
 	}
@@ -168,6 +174,28 @@ func (s *Shipper) narrow(f *failure) bool {
 	return true
 }
 
+// postpone has the transaction at fault shipped once more, with those constraints
+// checked at its end that can be: the source may have deferred them.
+func (s *Shipper) postpone(ctx context.Context, f *failure) bool {
+	at := f.piece.places[0]
+	if s.link.Replica || f.piece.pass != nil || s.deferred != nil || !strings.HasPrefix(session.SQLState(f.err), "23") {
+		return false
+	}
+	s.deferred = s.stopAtStatement(ctx, f)
+	s.deferred.XID, s.deferred.K = at.xid, at.k
+	s.limit = 1
+	return true
+}
+
+// deferConstraints is the statement that a unit begins with that postpone wants
+// to be shipped, or "".
+func (s *Shipper) deferConstraints(p *piece) string {
+	if s.deferred == nil || p.unit != p || len(p.places) == 0 || p.places[0] != (place{s.deferred.K, s.deferred.XID}) {
+		return ""
+	}
+	return "SET CONSTRAINTS ALL DEFERRED"
+}
+
 // slowDown lets a unit be shipped again row by row.
 func (s *Shipper) slowDown(p *piece, err error) {
 	s.slowUntil = p.unit.places[len(p.unit.places)-1]
@@ -201,7 +229,7 @@ func (s *Shipper) afterUnrenderable(u *unrenderable) error {
 }
 
 // stopAtStatement reports the statement that failed.
-func (s *Shipper) stopAtStatement(f *failure) *StopError {
+func (s *Shipper) stopAtStatement(ctx context.Context, f *failure) *StopError {
 	stop := &StopError{Subscription: s.name, Node: s.sub.Node, Err: f.err}
 	stop.XID, stop.K = f.piece.places[0].xid, f.piece.places[0].k
 	if statement := f.piece.statement(f.completed); statement != nil {
@@ -214,6 +242,7 @@ func (s *Shipper) stopAtStatement(f *failure) *StopError {
 		}
 	}
 	stop.Advice = s.advice(f.err, stop.Table)
+	s.explainRefusal(ctx, stop)
 	if dblink.Classify(f.err) == dblink.Data && stop.XID != 0 {
 		stop.Advice += fmt.Sprintf(" Or pass the transaction: SELECT courier.skip_transaction(%s, '%d').", literal(s.name), stop.XID)
 	}

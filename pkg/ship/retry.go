@@ -87,7 +87,7 @@ func (s *Shipper) retry(ctx context.Context, l *letter) error {
 
 // refuseRetry writes down why a letter was not applied.
 func (s *Shipper) refuseRetry(ctx context.Context, l *letter, f *failure) error {
-	stop := s.stopAtStatement(f)
+	stop := s.stopAtStatement(ctx, f)
 	cause := f.verbatim
 	var u *unrenderable
 	if errors.As(f.err, &u) {
@@ -178,6 +178,9 @@ func (s *Shipper) renderRetry(ctx context.Context, l *letter, changes []change.C
 	p.script.Append(s.advance(s.head, true))
 	p.script.Append(fmt.Sprintf("SELECT courier_target.retry('%s', '%s', '%d', %d, %d)",
 		s.sub.ProgressKey, l.place.k, l.place.xid, len(changes), leftOut))
+	if !s.link.Replica { // the source may have deferred them
+		p.script.Append("SET CONSTRAINTS ALL DEFERRED")
+	}
 	p.own = len(p.script.Statements())
 	err := s.renderRows(p, lookup{s.catalog, ctx}, s.renderOptions())
 	for relation := range relations {
