@@ -34,6 +34,10 @@ type Table struct {
 	// It acts on statements that write to the table, and for no others: where it
 	// is not expected, it has to be an error.
 	RowSecurity bool
+	// View says that it is a view, whose rows have no place of their own. Unfit
+	// says why nothing can be written to it; "" if something can.
+	View  bool
+	Unfit string
 }
 
 // column returns the column of that name, or nil.

@@ -50,6 +50,12 @@ func Compile(relation *change.Relation, table *Table, filter *Filter) (*Target, 
 	if table == nil {
 		return nil, drift("", "the table does not exist on the target", true)
 	}
+	if table.Unfit != "" {
+		return nil, drift("", table.Unfit, false)
+	}
+	if table.View && relation.WholeRow() {
+		return nil, drift("", "it is a view on the target, in which a row can only be found by a key", false)
+	}
 	t := &Target{
 		relation: relation,
 		table:    table,

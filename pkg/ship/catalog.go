@@ -116,7 +116,12 @@ const remoteColumns = `SELECT n.nspname, c.relname, a.attname, pg_catalog.format
 	 FROM pg_catalog.pg_collation co
 	 JOIN pg_catalog.pg_namespace con ON con.oid = co.collnamespace
 	 WHERE co.oid = a.attcollation AND a.attcollation <> t.typcollation AND t.typtype = 'd'),
-	c.relkind = 'r', pg_catalog.row_security_active(c.oid)
+	c.relkind = 'r', pg_catalog.row_security_active(c.oid), c.relkind = 'v',
+	CASE WHEN c.relkind <> 'v' THEN NULL
+	     WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgtype & 64 <> 0)
+	     THEN 'it is a view with INSTEAD OF triggers on the target, which do not fire where session_replication_role is replica'
+	     WHEN pg_catalog.pg_relation_is_updatable(c.oid, false) & 28 <> 28
+	     THEN 'it is a view on the target that cannot be updated' END
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -151,7 +156,7 @@ func (c *catalog) loadRemoteTables(ctx context.Context, link *dblink.Link, names
 		c.remote[name] = nil
 	}
 	sql.WriteString(") ORDER BY 1, 2, a.attnum")
-	rows, err := link.Query(ctx, sql.String(), 11)
+	rows, err := link.Query(ctx, sql.String(), 13)
 	if err != nil {
 		return fmt.Errorf("look at the target's tables: %w", err)
 	}
@@ -159,7 +164,8 @@ func (c *catalog) loadRemoteTables(ctx context.Context, link *dblink.Link, names
 		name := tableName{string(row[0]), string(row[1])}
 		table := c.remote[name]
 		if table == nil {
-			table = &render.Table{Schema: name.schema, Name: name.name, Only: string(row[9]) == "t", RowSecurity: string(row[10]) == "t"}
+			table = &render.Table{Schema: name.schema, Name: name.name, Only: string(row[9]) == "t",
+				RowSecurity: string(row[10]) == "t", View: string(row[11]) == "t", Unfit: string(row[12])}
 			c.remote[name] = table
 		}
 		column := render.Column{Name: string(row[2]), Type: string(row[3]),
