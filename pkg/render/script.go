@@ -40,9 +40,15 @@ type Script struct {
 	columns    []int    // scratch
 }
 
-// Reset empties the script and keeps its memory.
+// keptText is how much memory a script keeps: more than a batch takes, unless a
+// row is very large.
+const keptText = 64 << 20
+
+// Reset empties the script and keeps its memory, unless it is very much.
 func (s *Script) Reset() {
-	s.text = s.text[:0]
+	if s.text = s.text[:0]; cap(s.text) > keptText {
+		s.text = nil
+	}
 	clear(s.statements)
 	s.statements = s.statements[:0]
 }
