@@ -275,6 +275,8 @@ func remedy(err error, node, table string) (text string, known bool) {
 		text = fmt.Sprintf("Grant the role that pg_courier connects as on node %s the privilege it lacks (BYPASSRLS, if row-level security is what it met).", node)
 	case strings.HasPrefix(state, "42"):
 		text = fmt.Sprintf("Make table %s on node %s like the source's.", table, node)
+	case state == "22P05" || state == "22021": // untranslatable_character, character_not_in_repertoire
+		text = fmt.Sprintf("The database on node %s has another encoding, which can't hold a character of the row; change the row, or make that database anew with this one's encoding.", node)
 	case strings.HasPrefix(state, "22"):
 		text = fmt.Sprintf("A column of table %s on node %s can't hold the value; compare its types with the source's.", table, node)
 	}
