@@ -67,7 +67,6 @@ begin
         when class.relkind = 'S' then 'it is a sequence'
         when class.relkind not in ('r', 'p') then 'it is not a table'
         when class.relpersistence = 't' then 'it is a temporary table'
-        when class.relpersistence = 'u' then 'it is an unlogged table, which a crash empties'
         when class.nspname in ('courier', 'courier_target') then 'it belongs to pg_courier'
         when class.nspname in ('pg_catalog', 'information_schema', 'pg_toast') then 'it is a system table'
     end;
@@ -75,7 +74,13 @@ begin
         raise exception using
             errcode = 'wrong_object_type',
             message = format('%s cannot be replicated: %s', relation, reason),
-            hint = 'Only ordinary, permanent tables and partitioned tables can be in a replication set.';
+            hint = 'Only tables and partitioned tables that are not temporary can be in a replication set.';
+    end if;
+
+    if class.relpersistence = 'u' then
+        raise notice using
+            message = format('%s is unlogged: a crash of this server empties it here and not on the nodes', relation),
+            hint = format('To keep its rows, run ALTER TABLE %s SET LOGGED.', relation);
     end if;
 
     -- Triggers of a partitioned table are cloned to its partitions, so each
@@ -92,6 +97,17 @@ begin
             hint = format('Take %s out of its replication sets first.', related);
     end if;
     if class.relkind = 'p' then
+        select p.relid into related
+        from pg_partition_tree(require_table.relation) p join pg_class c on c.oid = p.relid
+        where c.relkind = 'f'
+        order by p.relid limit 1;
+        if related is not null then
+            raise exception using
+                errcode = 'wrong_object_type',
+                message = format('%s cannot be replicated: its partition %s is a foreign table', relation, related),
+                hint = 'Its rows are in another database, and others may change them there. '
+                    || 'Detach it, or add the other partitions one by one.';
+        end if;
         select t.relation into related
         from courier.replication_set_table t
         join pg_partition_tree(require_table.relation) p on p.relid = t.relation
@@ -178,6 +194,7 @@ begin
         select from pg_class c where c.oid = relation and c.relreplident <> 'f') then
         select string_agg(k, ', ' order by ord) into missing
         from unnest(courier.key_columns(relation)) with ordinality u (k, ord)
+        join pg_attribute a on a.attrelid = relation and a.attname = u.k and a.attgenerated = ''
         where k <> all (checked);
     end if;
     if missing is not null then
@@ -317,18 +334,11 @@ begin
     select array_agg(c.oid::regclass order by c.oid) into wanted
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where n.nspname = any (schema_names)
-      and c.relkind in ('r', 'p') and c.relpersistence = 'p' and not c.relispartition
+      and c.relkind in ('r', 'p') and c.relpersistence <> 't' and not c.relispartition
       and not exists (select from pg_depend d
                       where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
       and not exists (select from courier.replication_set_table t
                       where t.set_name = target_set.set_name and t.relation = c.oid);
-
-    select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by n.nspname, c.relname) into listed
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = any (schema_names) and c.relkind = 'r' and c.relpersistence = 'u' and not c.relispartition;
-    if listed is not null then
-        raise notice using message = format('unlogged tables are not added: %s', listed);
-    end if;
 
     if target_set.replicate_update or target_set.replicate_delete then
         select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by n.nspname, c.relname) into listed
@@ -355,7 +365,7 @@ begin
 end
 $$;
 comment on function courier.replication_set_add_all_tables(text, text[]) is
-    'adds all permanent tables of some schemas that are not in the set yet; returns how many';
+    'adds all tables of some schemas that are not in the set yet; returns how many';
 
 create function courier.replication_set_remove_table(set_name text, relation regclass) returns void
 language plpgsql

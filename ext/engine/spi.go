@@ -106,8 +106,11 @@ func textArguments(args []any) (*C.CourierText, func(), error) {
 		case string:
 			texts[i].data, texts[i].length = C.CString(arg), C.int64_t(len(arg))
 		case []byte:
-			// CBytes gives NULL for nothing, which would be SQL's NULL
-			texts[i].data, texts[i].length = (*C.char)(C.CBytes(append(arg[:len(arg):len(arg)], 0))), C.int64_t(len(arg))
+			// a copy with a 0 behind it, and no second one: it may be large
+			data := C.malloc(C.size_t(len(arg) + 1))
+			ended := unsafe.Slice((*byte)(data), len(arg)+1)
+			ended[copy(ended, arg)] = 0
+			texts[i].data, texts[i].length = (*C.char)(data), C.int64_t(len(arg))
 		default:
 			release()
 			return nil, nil, fmt.Errorf("pass parameter $%d: type %T is not text", i+1, arg)

@@ -142,6 +142,7 @@ extern void courier_shape_end_transaction(bool committed);
 /* ---- transaction_buffer.c: this transaction's messages ---- */
 extern void courier_buffer_init(void);
 extern void courier_message_begin(void);
+extern void courier_require_size(Size length);
 extern void courier_message_end(void);
 extern void courier_put_byte(char c);
 extern void courier_put_int16(int16 value);

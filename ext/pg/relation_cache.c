@@ -27,8 +27,12 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
-/* pgoutput's flag of a column that belongs to the replica identity */
+/*
+ * Flags of a column in a definition: pgoutput's, that it belongs to the
+ * replica identity, and ours, that its values are generated.
+ */
 #define COLUMN_IS_KEY 1
+#define COLUMN_IS_GENERATED 2
 
 static HTAB *relations = NULL;
 static uint64 invalidations = 0;	/* counts callbacks */
@@ -125,18 +129,72 @@ published_relation(Relation rel)
 	return published;
 }
 
-/* The columns that identify a row, offset by FirstLowInvalidHeapAttributeNumber. */
-static Bitmapset *
-key_columns(Relation rel)
+/*
+ * The relation of published_relation().  It is not locked: a writer has locked
+ * the partition, and who alters the partitioned table may hold its lock and
+ * wait for ours.
+ */
+static Relation
+open_published(Oid published, Relation rel)
 {
-	Bitmapset  *key;
+	Relation	result;
 
-	if (rel->rd_rel->relreplident == REPLICA_IDENTITY_NOTHING)
+	if (published == RelationGetRelid(rel))
+		return rel;
+	result = RelationIdGetRelation(published);
+	if (!RelationIsValid(result))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the partitioned table of partition \"%s\" was dropped meanwhile",
+						RelationGetRelationName(rel))));
+	return result;
+}
+
+/*
+ * The columns that identify a row, offset by
+ * FirstLowInvalidHeapAttributeNumber: courier.key_columns() of the table that
+ * the row is published under, but for REPLICA IDENTITY FULL.  A partition's
+ * own replica identity does not count: it is not inherited, and what is
+ * unique in a partition need not be so in the whole table.  A deferrable
+ * index is no key, whatever the server's own idea of it is.
+ */
+static Bitmapset *
+key_columns(Relation rel, Relation published)
+{
+	Bitmapset  *key = NULL;
+	char		identity = published->rd_rel->relreplident;
+	ListCell   *lc;
+
+	if (identity == REPLICA_IDENTITY_NOTHING)
 		return NULL;
 
-	key = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_IDENTITY_KEY);
-	if (key == NULL && rel->rd_rel->relreplident == REPLICA_IDENTITY_FULL)
-		key = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_PRIMARY_KEY);
+	foreach(lc, RelationGetIndexList(published))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID,
+											ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index index;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		index = (Form_pg_index) GETSTRUCT(tuple);
+		if (index->indisvalid && index->indimmediate &&
+			(identity == REPLICA_IDENTITY_INDEX ?
+			 index->indisreplident : index->indisprimary))
+		{
+			for (int i = 0; i < index->indnkeyatts; i++)
+			{
+				AttrNumber	attnum = index->indkey.values[i];
+
+				if (published != rel)
+					attnum = get_attnum(RelationGetRelid(rel),
+										get_attname(RelationGetRelid(published),
+													attnum, false));
+				key = bms_add_member(key,
+									 attnum - FirstLowInvalidHeapAttributeNumber);
+			}
+		}
+		ReleaseSysCache(tuple);
+	}
 	return key;
 }
 
@@ -227,11 +285,11 @@ output_kind(Oid output_function)
 }
 
 static void
-fill_columns(CourierRelation *entry, Relation rel)
+fill_columns(CourierRelation *entry, Relation rel, Relation published)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
-	Bitmapset  *key = key_columns(rel);
-	bool		full = rel->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
+	Bitmapset  *key = key_columns(rel, published);
+	bool		full = published->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
 	bool		guc = false;
 	bool		plain = false;
 
@@ -247,16 +305,19 @@ fill_columns(CourierRelation *entry, Relation rel)
 		CourierColumn *column = &entry->columns[entry->ncolumns];
 		Oid			output;
 		bool		is_varlena;
+		bool		in_key;
 
-		if (att->attisdropped || att->attgenerated)
+		in_key = bms_is_member(att->attnum - FirstLowInvalidHeapAttributeNumber,
+							   key);
+
+		/* a generated value is only sent if the row is found by it */
+		if (att->attisdropped || (att->attgenerated && !in_key))
 			continue;
 
 		column->attnum = att->attnum;
 		column->length = att->attlen;
 		column->by_value = att->attbyval;
-		column->key = entry->whole_row ||
-			bms_is_member(att->attnum - FirstLowInvalidHeapAttributeNumber,
-						  key);
+		column->key = entry->whole_row || in_key;
 		getTypeOutputInfo(att->atttypid, &output, &is_varlena);
 		column->kind = output_kind(output);
 		fmgr_info_cxt(output, &column->output, entry->context);
@@ -268,18 +329,18 @@ fill_columns(CourierRelation *entry, Relation rel)
 }
 
 static char
-replica_identity(CourierRelation *entry, Relation rel)
+replica_identity(CourierRelation *entry, Relation published)
 {
 	if (entry->whole_row)
 		return REPLICA_IDENTITY_FULL;
 	if (!entry->has_key)
 		return REPLICA_IDENTITY_NOTHING;
-	return rel->rd_rel->relreplident;
+	return published->rd_rel->relreplident;
 }
 
 /* pgoutput's Relation message, with 0 as the relation's id. */
 static bytea *
-build_definition(CourierRelation *entry, Relation rel)
+build_definition(CourierRelation *entry, Relation rel, Relation published)
 {
 	StringInfoData message;
 	TupleDesc	desc = RelationGetDescr(rel);
@@ -292,14 +353,16 @@ build_definition(CourierRelation *entry, Relation rel)
 	pq_sendint32(&message, 0);
 	appendBinaryStringInfo(&message, schema, strlen(schema) + 1);
 	appendBinaryStringInfo(&message, name, strlen(name) + 1);
-	pq_sendbyte(&message, replica_identity(entry, rel));
+	pq_sendbyte(&message, replica_identity(entry, published));
 	pq_sendint16(&message, entry->ncolumns);
 	for (int i = 0; i < entry->ncolumns; i++)
 	{
 		CourierColumn *column = &entry->columns[i];
 		Form_pg_attribute att = TupleDescAttr(desc, column->attnum - 1);
 
-		pq_sendbyte(&message, column->key ? COLUMN_IS_KEY : 0);
+		pq_sendbyte(&message,
+					(column->key ? COLUMN_IS_KEY : 0) |
+					(att->attgenerated ? COLUMN_IS_GENERATED : 0));
 		appendBinaryStringInfo(&message, NameStr(att->attname),
 							   strlen(NameStr(att->attname)) + 1);
 		pq_sendint32(&message, att->atttypid);
@@ -353,6 +416,7 @@ build_entry(CourierRelation *entry, Relation rel)
 	CourierRelation fresh = {0};
 	MemoryContext old_context = entry->context;
 	uint64		before = invalidations;
+	Relation	published;
 	bytea	   *definition;
 
 	fresh.relid = entry->relid;
@@ -360,8 +424,11 @@ build_entry(CourierRelation *entry, Relation rel)
 										  "pg_courier relation",
 										  ALLOCSET_SMALL_SIZES);
 	fresh.published = published_relation(rel);
-	fill_columns(&fresh, rel);
-	definition = build_definition(&fresh, rel);
+	published = open_published(fresh.published, rel);
+	fill_columns(&fresh, rel, published);
+	definition = build_definition(&fresh, rel, published);
+	if (published != rel)
+		RelationClose(published);
 	fresh.definition = (bytea *)
 		MemoryContextAlloc(fresh.context, VARSIZE(definition));
 	memcpy(fresh.definition, definition, VARSIZE(definition));

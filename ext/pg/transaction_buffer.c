@@ -170,19 +170,30 @@ spill_to_file(void)
 	written = 0;
 }
 
+/*
+ * Raises an error if a row's text form is larger than can be shipped.  Also
+ * called ahead, with what a single value will take: an output function's own
+ * error would speak of a memory request.
+ */
+void
+courier_require_size(Size length)
+{
+	if (unlikely(length > LARGEST_MESSAGE))
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the row is too large to be captured by pg_courier"),
+				 errdetail("Its text form takes %zu bytes or more, the limit is %zu.",
+						   length, LARGEST_MESSAGE),
+				 errhint("Store the value in pieces, or take the table out of its replication sets.")));
+}
+
 void
 courier_message_end(void)
 {
 	Size		length = written - complete - FRAME_HEADER;
 	uint32		header;
 
-	if (length > LARGEST_MESSAGE)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("the row is too large to be captured by pg_courier"),
-				 errdetail("Its text form takes %zu bytes, the limit is %zu.",
-						   length, LARGEST_MESSAGE),
-				 errhint("Store the value in pieces, or take the table out of its replication sets.")));
+	courier_require_size(length);
 
 	header = pg_hton32((uint32) length);
 	memcpy(memory + complete, &header, FRAME_HEADER);

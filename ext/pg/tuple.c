@@ -9,6 +9,7 @@
 #include "access/detoast.h"
 #include "replication/logicalproto.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 
 /*
  * Kinds of column values that pgoutput does not have: in the new row of an
@@ -16,6 +17,9 @@
  */
 #define COLUMN_SAME_TEXT 's'
 #define COLUMN_SAME_NULL 'z'
+
+/* From this size on, in bytes, a value is checked before it is written out. */
+#define LARGE_VALUE ((Size) 32 * 1024 * 1024)
 
 /* A value whose text is already known. */
 static void
@@ -56,9 +60,32 @@ put_integer(char kind, CourierOutput output, Datum value)
 	courier_put_int32_at(start, length);
 }
 
+/* How many characters a byte of a large value becomes, at least. */
+static Size
+expansion(CourierColumn *column)
+{
+	switch (column->output.fn_oid)
+	{
+		case F_BYTEAOUT:
+			return 2;
+		case F_BIT_OUT:
+		case F_VARBIT_OUT:
+			return BITS_PER_BYTE;
+		default:
+			return 1;
+	}
+}
+
 static void
 put_value(CourierColumn *column, Datum value, char kind)
 {
+	if (column->length == -1)
+	{
+		Size		size = toast_raw_datum_size(value);
+
+		if (unlikely(size > LARGE_VALUE))
+			courier_require_size((size - VARHDRSZ) * expansion(column));
+	}
 	switch (column->kind)
 	{
 		case COURIER_OUTPUT_INT2:

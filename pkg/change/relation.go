@@ -8,6 +8,9 @@ type Column struct {
 	TypeOID uint32
 	TypeMod int32
 	Key     bool // part of the key that identifies a row
+	// Generated says that the value is computed from others of the row. Such a
+	// column is there only if it is part of the key.
+	Generated bool
 }
 
 // Relation is one shape of a table: its columns at some moment. A change keeps

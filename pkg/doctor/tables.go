@@ -99,7 +99,7 @@ func (p *pair) columns() []Finding {
 				p.alter("ALTER COLUMN %s DROP EXPRESSION", c.Quoted))
 		case there.Identity == "a" && p.filter.Update:
 			f := Warning
-			why := "Its values can be inserted and not updated: updates of it do not arrive."
+			why := "Its values can be inserted and not updated: an update that gives it another value stops the subscription."
 			if key {
 				f, why = Info, "Rows can be inserted, but an update that changes the key stops the subscription."
 			}
@@ -204,8 +204,8 @@ func (p *pair) rowSecurity() []Finding {
 	if !p.node.RowSecurity {
 		return nil
 	}
-	return []Finding{{Severity: Error, Message: fmt.Sprintf("row security of the table applies to role %s", p.role),
-		Why:    "Rows that it hides cannot be updated or deleted; shipping refuses to work on a part of a table.",
+	return []Finding{{Severity: Warning, Message: fmt.Sprintf("row security of the table applies to role %s", p.role),
+		Why:    "A row that its policies refuse or hide stops the subscription; a copy does not see what they hide.",
 		Remedy: fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", p.role), RunOn: OnNode}}
 }
 

@@ -2,6 +2,7 @@ package render
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/pg-courier/pg_courier/pkg/change"
 )
@@ -43,8 +44,20 @@ func appendName(b []byte, schema, name string) []byte {
 	return appendIdent(b, name)
 }
 
+// largeText is from where on room for a text is made at once: growing step by
+// step would copy it several times over.
+const largeText = 1 << 20
+
+func reserve(b []byte, length int) []byte {
+	if length < largeText {
+		return b
+	}
+	return slices.Grow(b, length+length/16)
+}
+
 // appendLiteral appends a string literal; standard_conforming_strings is on.
 func appendLiteral[T string | []byte](b []byte, text T) []byte {
+	b = reserve(b, len(text))
 	b = append(b, '\'')
 	data := []byte(text)
 	for {
@@ -74,6 +87,7 @@ func appendElement(b []byte, v *change.Value) []byte {
 		return append(b, "NULL"...)
 	}
 	data := v.Data
+	b = reserve(b, len(data))
 	var class byte
 	for _, c := range data {
 		class |= classes[c]

@@ -39,7 +39,7 @@ func allTargets(t *testing.T) targetMap {
 	return targetMap{
 		accounts: compile(t, accounts, accountsTable, nil),
 		pairs:    compile(t, pairs, &Table{Schema: "public", Name: "pairs", Columns: intPair}, nil),
-		logs:     compile(t, logs, &Table{Schema: "public", Name: "logs", Plain: true, Columns: []Column{{Name: "line", Type: "text", Direct: true}}}, nil),
+		logs:     compile(t, logs, &Table{Schema: "public", Name: "logs", Only: true, Columns: []Column{{Name: "line", Type: "text", Direct: true}}}, nil),
 		whole:    compile(t, whole, &Table{Schema: "public", Name: "whole", Columns: intPair}, nil),
 	}
 }
@@ -126,7 +126,7 @@ func TestSetBased(t *testing.T) {
 		{"truncate a partition", []change.Change{{Op: change.Truncate, Truncated: []*change.Relation{pairs}, Where: "(a = 1)"}},
 			`DELETE FROM "public"."pairs" WHERE (a = 1)`},
 		{"delete by the whole row", []change.Change{del(whole, "1", "∅")},
-			`DELETE FROM "public"."whole" AS t WHERE (t.tableoid, t.ctid) = (SELECT r.tableoid, r.ctid FROM "public"."whole" AS r WHERE r."a"::pg_catalog.text = '1'::integer::pg_catalog.text AND r."b"::pg_catalog.text IS NULL LIMIT 1)`},
+			`DELETE FROM "public"."whole" AS t WHERE (t.tableoid, t.ctid) = (SELECT r.tableoid, r.ctid FROM "public"."whole" AS r WHERE r."a"::pg_catalog.text COLLATE "C" = '1'::integer::pg_catalog.text AND r."b"::pg_catalog.text IS NULL LIMIT 1)`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -275,10 +275,40 @@ func TestIdentityAlwaysIsNotUpdated(t *testing.T) {
 	targets := targetMap{accounts: compile(t, accounts, table, nil)}
 	const want = `UPDATE "public"."accounts" AS t SET "na""me" = 'x' WHERE t."id" = '1'::bigint`
 	c := upd(accounts, "1", "x", "5")
+	c.New[2].Same = true
 	require.Equal(t, want, set(t, targets, Options{}, c).String())
 	var s Script
 	require.NoError(t, s.Change(&c, 0, 0, targets, &Options{Policy: KeepLocal}))
 	require.Equal(t, want, s.String())
+
+	// a value that was changed must not get lost
+	changed := upd(accounts, "1", "x", "6")
+	var drift *DriftError
+	require.ErrorAs(t, s.Change(&changed, 0, 0, targets, &Options{Policy: KeepLocal}), &drift)
+	require.Equal(t, "tags", drift.Column)
+	f := batch.New()
+	f.Add(&changed, 0)
+	require.ErrorAs(t, s.Segment(&f.Segments()[0], targets, &Options{}), &drift)
+}
+
+// A key that is generated on both sides finds rows and is never written; one that
+// is an ordinary column of the target is.
+func TestGeneratedKey(t *testing.T) {
+	t.Parallel()
+	relation := &change.Relation{OID: 99, Schema: "public", Name: "g", Identity: 'd',
+		Columns: []change.Column{{Name: "k", Key: true, Generated: true}, {Name: "a"}}}
+	both := targetMap{relation: compile(t, relation, &Table{Schema: "public", Name: "g",
+		Columns: []Column{{Name: "a", Type: "integer"}, {Name: "k", Type: "integer", Generated: true}}}, nil)}
+	plain := targetMap{relation: compile(t, relation, &Table{Schema: "public", Name: "g",
+		Columns: []Column{{Name: "a", Type: "integer"}, {Name: "k", Type: "integer"}}}, nil)}
+	moved := mov(tuple("1", "∅"), upd(relation, "2", "7"))
+	require.Equal(t, `INSERT INTO "public"."g" ("a") VALUES ('5')`, set(t, both, Options{}, ins(relation, "1", "5")).String())
+	require.Equal(t, `INSERT INTO "public"."g" ("a") VALUES ('5') ON CONFLICT ("k") DO UPDATE SET "a" = EXCLUDED."a"`,
+		set(t, both, Options{}, ups(relation, "1", "5")).String())
+	require.Equal(t, `UPDATE "public"."g" AS t SET "a" = '7' WHERE t."k" = '1'::integer`, set(t, both, Options{}, moved).String())
+	require.Equal(t, `DELETE FROM "public"."g" AS t WHERE t."k" = '1'::integer`, set(t, both, Options{}, del(relation, "1", "∅")).String())
+	require.Equal(t, `INSERT INTO "public"."g" ("k", "a") VALUES ('1', '5')`, set(t, plain, Options{}, ins(relation, "1", "5")).String())
+	require.Equal(t, `UPDATE "public"."g" AS t SET "k" = '2', "a" = '7' WHERE t."k" = '1'::integer`, set(t, plain, Options{}, moved).String())
 }
 
 // What an update left as it was belongs to the node, row by row as in a batch;

@@ -43,6 +43,8 @@ func (s *Script) one(t *Target, c *change.Change, info Statement, policy Policy,
 	if keyless && (c.Op == change.Update || c.Op == change.Delete) {
 		return &NoKeyError{Schema: t.relation.Schema, Table: t.relation.Name, Op: c.Op}
 	}
+	s.secure(t, true)
+	defer s.secure(t, false)
 	switch c.Op {
 	case change.Insert, change.Upsert:
 		s.begin(info)
@@ -57,11 +59,11 @@ func (s *Script) one(t *Target, c *change.Change, info Statement, policy Policy,
 		}
 	case change.Delete:
 		s.begin(info)
-		check = check && policy == Error && info.Change >= 0
+		check = check && policy == Error && info.Change >= 0 || t.table.RowSecurity
 		if check {
 			s.write("WITH u AS (")
 		}
-		s.write("DELETE FROM ")
+		s.write("DELETE FROM ", t.only)
 		s.text = append(s.text, t.name...)
 		s.write(" AS t")
 		s.where(t, c.Old)
@@ -73,6 +75,9 @@ func (s *Script) one(t *Target, c *change.Change, info Statement, policy Policy,
 			if err := t.requireMovable(); err != nil {
 				return err
 			}
+		}
+		if err := t.requireSame(c.New); err != nil {
+			return err
 		}
 		s.updateRow(t, c, info, policy, check)
 	}
@@ -93,6 +98,7 @@ func (s *Script) updateRow(t *Target, c *change.Change, info Statement, policy P
 	if len(set) == 0 {
 		return
 	}
+	check = check || t.table.RowSecurity
 	s.begin(info)
 	insert := policy == ApplyRemote && t.whole(c.New)
 	if insert || check {
@@ -116,7 +122,7 @@ func (s *Script) updateRow(t *Target, c *change.Change, info Statement, policy P
 // left as they were are among them.
 func (s *Script) settable(t *Target, c *change.Change, same bool) []int {
 	s.columns = s.columns[:0]
-	for i := range t.columns {
+	for i := range t.columns[:t.written] {
 		column := &t.columns[i]
 		value := &c.New[column.source]
 		if column.always || value.Kind == change.Unchanged || column.key && c.Old == nil || value.Same && !same {
@@ -138,10 +144,11 @@ func (s *Script) where(t *Target, row []change.Value) {
 
 // whereRow appends the condition that finds one row, any of equal ones, by all
 // its columns. Text forms are compared, since not every type has an equality;
-// both sides go through the target's output function. A ctid is unique only
+// both sides go through the target's output function. They are compared byte by
+// byte: the column's collation may take different texts for equal. A ctid is unique only
 // together with its table, of which a partitioned one has several.
 func (s *Script) whereRow(t *Target, row []change.Value) {
-	s.write(" WHERE (t.tableoid, t.ctid) = (SELECT r.tableoid, r.ctid FROM ")
+	s.write(" WHERE (t.tableoid, t.ctid) = (SELECT r.tableoid, r.ctid FROM ", t.only)
 	s.text = append(s.text, t.name...)
 	s.write(" AS r")
 	word := " WHERE r."
@@ -158,7 +165,7 @@ func (s *Script) whereRow(t *Target, row []change.Value) {
 			s.write("::pg_catalog.text IS NULL")
 			continue
 		}
-		s.write("::pg_catalog.text = ")
+		s.write(`::pg_catalog.text COLLATE "C" = `)
 		s.text = appendLiteral(s.text, value.Data)
 		s.write("::", c.typ, "::pg_catalog.text")
 	}

@@ -40,9 +40,15 @@ type Script struct {
 	columns    []int    // scratch
 }
 
-// Reset empties the script and keeps its memory.
+// keptText is how much memory a script keeps: more than a batch takes, unless a
+// row is very large.
+const keptText = 64 << 20
+
+// Reset empties the script and keeps its memory, unless it is very much.
 func (s *Script) Reset() {
-	s.text = s.text[:0]
+	if s.text = s.text[:0]; cap(s.text) > keptText {
+		s.text = nil
+	}
 	clear(s.statements)
 	s.statements = s.statements[:0]
 }
@@ -71,6 +77,18 @@ func (s *Script) begin(statement Statement) {
 		s.text = append(s.text, ";\n"...)
 	}
 	s.statements = append(s.statements, statement)
+}
+
+// secure appends what lets row-level security of a table act, if it applies to
+// the role, or no longer act.
+func (s *Script) secure(t *Target, act bool) {
+	switch {
+	case !t.table.RowSecurity:
+	case act:
+		s.Append("SET LOCAL row_security = on")
+	default:
+		s.Append("SET LOCAL row_security = off")
+	}
 }
 
 func (s *Script) write(parts ...string) {

@@ -46,6 +46,8 @@ func (s *Script) inserts(t *Target, rows []batch.Row, op change.Op) {
 	if len(rows) == 0 {
 		return
 	}
+	s.secure(t, true)
+	defer s.secure(t, false)
 	s.begin(Statement{Relation: t.relation, Op: op, Rows: len(rows), Tx: firstTx(rows), Change: -1})
 	s.insertInto(t)
 	if len(rows) == 1 {
@@ -53,7 +55,7 @@ func (s *Script) inserts(t *Target, rows []batch.Row, op change.Op) {
 		s.write(")")
 	} else {
 		s.write("SELECT ")
-		for i := range t.columns {
+		for i := range t.columns[:t.written] {
 			if i > 0 {
 				s.write(", ")
 			}
@@ -69,8 +71,11 @@ func (s *Script) inserts(t *Target, rows []batch.Row, op change.Op) {
 func (s *Script) insertInto(t *Target) {
 	s.write("INSERT INTO ")
 	s.text = append(s.text, t.name...)
+	if t.table.Name == "excluded" { // ON CONFLICT has another of that name
+		s.write(" AS t")
+	}
 	s.write(" (")
-	for i := range t.columns {
+	for i := range t.columns[:t.written] {
 		if i > 0 {
 			s.write(", ")
 		}
@@ -85,7 +90,7 @@ func (s *Script) insertInto(t *Target) {
 // values appends a word and a row's literals, whose types the columns give.
 func (s *Script) values(t *Target, row []change.Value, word string) {
 	s.write(word)
-	for i := range t.columns {
+	for i := range t.columns[:t.written] {
 		if i > 0 {
 			s.write(", ")
 		}
@@ -126,11 +131,14 @@ func (s *Script) deletes(t *Target, rows []batch.Row, check bool) {
 	if len(rows) == 0 {
 		return
 	}
+	check = check || t.table.RowSecurity // it hides rows
+	s.secure(t, true)
+	defer s.secure(t, false)
 	s.begin(Statement{Relation: t.relation, Op: change.Delete, Rows: len(rows), Tx: firstTx(rows), Change: -1})
 	if check {
 		s.write("WITH u AS (")
 	}
-	s.write("DELETE FROM ")
+	s.write("DELETE FROM ", t.only)
 	s.text = append(s.text, t.name...)
 	s.write(" AS t")
 	if len(rows) == 1 {
@@ -155,9 +163,20 @@ func (s *Script) updates(t *Target, group *batch.Updates, check bool) error {
 	set := t.settable(s.columns[:0], group.Columns)
 	s.columns = set
 	rows := group.Rows
+	for i := range rows {
+		if !t.frozen {
+			break
+		}
+		if err := t.requireSame(rows[i].New); err != nil {
+			return err
+		}
+	}
 	if len(rows) == 0 || len(set) == 0 {
 		return nil
 	}
+	check = check || t.table.RowSecurity // it hides rows
+	s.secure(t, true)
+	defer s.secure(t, false)
 	s.begin(Statement{Relation: t.relation, Op: change.Update, Rows: len(rows), Tx: firstTx(rows), Change: -1})
 	if check {
 		s.write("WITH u AS (")
@@ -166,7 +185,7 @@ func (s *Script) updates(t *Target, group *batch.Updates, check bool) error {
 		s.updateOne(t, set, rows[0].New)
 		s.whereKey(t, rows[0].Key)
 	} else {
-		s.write("UPDATE ")
+		s.write("UPDATE ", t.only)
 		s.text = append(s.text, t.name...)
 		s.write(" AS t SET ")
 		for n, i := range set {
@@ -196,7 +215,7 @@ func (s *Script) updates(t *Target, group *batch.Updates, check bool) error {
 
 // updateOne appends an UPDATE of one row up to its WHERE.
 func (s *Script) updateOne(t *Target, set []int, row []change.Value) {
-	s.write("UPDATE ")
+	s.write("UPDATE ", t.only)
 	s.text = append(s.text, t.name...)
 	s.write(" AS t SET ")
 	for n, i := range set {
@@ -242,10 +261,11 @@ func (s *Script) joinKey(t *Target) {
 		if c.equal == "=" {
 			s.write(" >= u.k")
 			s.text = appendInt(s.text, i)
-			s.write(" AND t.")
+			s.write(c.suffix, " AND t.")
 			s.text = append(s.text, c.name...)
 			s.write(" <= u.k")
 			s.text = appendInt(s.text, i)
+			s.write(c.suffix)
 		} else { // an extension's type: only its equality is known
 			s.write(" ", c.equal, " ANY (ARRAY[u.k")
 			s.text = appendInt(s.text, i)
@@ -267,7 +287,7 @@ func (s *Script) whereKey(t *Target, key []change.Value) {
 		s.text = append(s.text, c.name...)
 		s.write(" ", c.equal, " ")
 		s.text = appendValue(s.text, &key[c.source])
-		s.write("::", c.typ)
+		s.write("::", c.typ, c.suffix)
 		word = " AND t."
 	}
 }

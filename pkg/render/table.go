@@ -14,7 +14,11 @@ type Column struct {
 	Direct bool
 	// Equal is the operator that compares keys, such as OPERATOR(public.=); by
 	// default =. It is needed for types of extensions outside pg_catalog.
-	Equal     string
+	Equal string
+	// Collation is the quoted name of the column's collation, if it is another
+	// than that of the column's type and the type has one of its own: values of
+	// the type then need it to be compared with the column.
+	Collation string
 	Generated bool
 	Identity  byte // attidentity: 0 or ' ' for none, a (always), d (by default)
 }
@@ -22,10 +26,18 @@ type Column struct {
 // Table describes the target table.
 type Table struct {
 	Schema, Name string
-	// Plain says that it is an ordinary table: its rows are those of no other,
-	// whatever inherits from it.
-	Plain   bool
-	Columns []Column
+	Columns      []Column
+	// Only says that it is an ordinary table: what is written to it is written to
+	// ONLY it, and tables that inherit from it are left alone.
+	Only bool
+	// RowSecurity says that row-level security of the table applies to the role.
+	// It acts on statements that write to the table, and for no others: where it
+	// is not expected, it has to be an error.
+	RowSecurity bool
+	// View says that it is a view, whose rows have no place of their own. Unfit
+	// says why nothing can be written to it; "" if something can.
+	View  bool
+	Unfit string
 }
 
 // column returns the column of that name, or nil.

@@ -8,9 +8,14 @@ type column struct {
 	name   []byte
 	typ    string
 	equal  string
+	suffix string // of a value that is compared with the column: its collation
 	direct bool
 	key    bool
 	always bool // GENERATED ALWAYS AS IDENTITY: can be inserted, not updated
+
+	// The key column is generated on both sides: rows are found by it, and it
+	// is never written.
+	computed bool
 }
 
 // Target says how changes of one relation are written to one table. It is
@@ -20,7 +25,10 @@ type Target struct {
 	table    *Table
 	filter   *Filter
 	name     []byte   // quoted
-	columns  []column // those that are written, in the relation's order
+	only     string   // before the name, where rows are looked for
+	columns  []column // those that are written, in the relation's order; then those that are computed
+	written  int      // how many are not computed
+	frozen   bool     // a column that is no key can be inserted and not updated
 	bySource []int    // relation's column → index in columns, or -1
 	identity bool     // inserts need OVERRIDING SYSTEM VALUE
 	conflict []byte   // quoted key columns
@@ -42,6 +50,12 @@ func Compile(relation *change.Relation, table *Table, filter *Filter) (*Target, 
 	if table == nil {
 		return nil, drift("", "the table does not exist on the target", true)
 	}
+	if table.Unfit != "" {
+		return nil, drift("", table.Unfit, false)
+	}
+	if table.View && relation.WholeRow() {
+		return nil, drift("", "it is a view on the target, in which a row can only be found by a key", false)
+	}
 	t := &Target{
 		relation: relation,
 		table:    table,
@@ -49,7 +63,11 @@ func Compile(relation *change.Relation, table *Table, filter *Filter) (*Target, 
 		name:     appendName(nil, table.Schema, table.Name),
 		bySource: make([]int, len(relation.Columns)),
 	}
+	if table.Only {
+		t.only = "ONLY "
+	}
 	keyed := relation.HasKey()
+	var computed []column
 	for i := range relation.Columns {
 		source := &relation.Columns[i]
 		t.bySource[i] = -1
@@ -63,24 +81,32 @@ func Compile(relation *change.Relation, table *Table, filter *Filter) (*Target, 
 			e := drift(source.Name, "the column does not exist on the target", true).(*DriftError)
 			e.Schema, e.Table = table.Schema, table.Name
 			return nil, e
-		case target.Generated && key:
+		case target.Generated && key && !source.Generated:
 			e := drift(source.Name, "the key column is a generated column on the target", false).(*DriftError)
 			e.Schema, e.Table = table.Schema, table.Name
 			return nil, e
-		case target.Generated:
+		case target.Generated && !key:
 			continue
 		}
 		identity := target.Identity == 'a' || target.Identity == 'd'
 		t.identity = t.identity || identity
-		t.bySource[i] = len(t.columns)
 		c := column{
 			source: i, name: appendIdent(nil, target.Name), typ: target.Type, equal: target.Equal,
-			direct: target.Direct, key: key, always: target.Identity == 'a',
+			direct: target.Direct, key: key, always: target.Identity == 'a', computed: target.Generated,
 		}
 		if c.equal == "" {
 			c.equal = "="
 		}
-		t.columns = append(t.columns, c)
+		if target.Collation != "" {
+			c.suffix = " COLLATE " + target.Collation
+		}
+		t.frozen = t.frozen || c.always && !key
+		if c.computed {
+			computed = append(computed, c)
+		} else {
+			t.bySource[i] = len(t.columns)
+			t.columns = append(t.columns, c)
+		}
 		if key {
 			if len(t.conflict) > 0 {
 				t.conflict = append(t.conflict, ", "...)
@@ -88,7 +114,9 @@ func Compile(relation *change.Relation, table *Table, filter *Filter) (*Target, 
 			t.conflict = append(t.conflict, c.name...)
 		}
 	}
-	if len(t.columns) == 0 {
+	t.written = len(t.columns)
+	t.columns = append(t.columns, computed...)
+	if t.written == 0 {
 		return nil, drift("", "it has no column in common with the source", false)
 	}
 	return t, nil
@@ -111,6 +139,20 @@ func (t *Target) requireMovable() error {
 		if c := &t.columns[i]; c.key && c.always {
 			return &DriftError{Schema: t.table.Schema, Table: t.table.Name, Column: t.relation.Columns[c.source].Name,
 				Reason: "a key was changed, and the column is GENERATED ALWAYS AS IDENTITY on the target, which no update can set"}
+		}
+	}
+	return nil
+}
+
+// requireSame makes sure that an update gives a column of the target that no
+// update can set the value it has.
+func (t *Target) requireSame(row []change.Value) error {
+	for i := range t.columns {
+		c := &t.columns[i]
+		value := &row[c.source]
+		if c.always && !c.key && !value.Same && value.Kind != change.Unchanged {
+			return &DriftError{Schema: t.table.Schema, Table: t.table.Name, Column: t.relation.Columns[c.source].Name,
+				Reason: "its value was changed, and the column is GENERATED ALWAYS AS IDENTITY on the target, which no update can set"}
 		}
 	}
 	return nil

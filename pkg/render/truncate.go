@@ -25,7 +25,7 @@ func (s *Script) truncate(truncate *batch.Truncate, info Statement, targets Targ
 		info.Relation = relation
 		if truncate.Where != "" {
 			s.begin(info)
-			s.write("DELETE FROM ")
+			s.write("DELETE FROM ", t.only)
 			s.text = append(s.text, t.name...)
 			s.write(" WHERE ", truncate.Where)
 			return nil
@@ -37,9 +37,7 @@ func (s *Script) truncate(truncate *batch.Truncate, info Statement, targets Targ
 			s.write("TRUNCATE TABLE ")
 			begun = true
 		}
-		if t.table.Plain {
-			s.write("ONLY ")
-		}
+		s.write(t.only)
 		s.text = append(s.text, t.name...)
 	}
 	if begun && truncate.Restart {

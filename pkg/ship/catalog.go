@@ -99,7 +99,8 @@ func (c *catalog) loadRanks(ctx context.Context) error {
 func (c *catalog) rank(relation *change.Relation) int { return c.ranks[relation.OID] }
 
 // remoteColumns describes the target's columns as render wants them. A type
-// whose default equality is not in pg_catalog has its operator named.
+// whose default equality is not in pg_catalog has its operator named, and a
+// column of a domain its collation if that is not the domain's.
 const remoteColumns = `SELECT n.nspname, c.relname, a.attname, pg_catalog.format_type(a.atttypid, -1),
 	t.typarray <> 0 AND t.typdelim = ',' AND t.typcategory NOT IN ('A', 'C') AND t.typtype <> 'c',
 	a.attgenerated <> '', a.attidentity,
@@ -111,7 +112,16 @@ const remoteColumns = `SELECT n.nspname, c.relname, a.attname, pg_catalog.format
 	 JOIN pg_catalog.pg_operator o ON o.oid = ao.amopopr
 	 JOIN pg_catalog.pg_namespace opn ON opn.oid = o.oprnamespace AND opn.nspname <> 'pg_catalog'
 	 WHERE oc.opcdefault AND oc.opcintype = t.oid LIMIT 1),
-	c.relkind
+	(SELECT pg_catalog.format('%I.%I', con.nspname, co.collname)
+	 FROM pg_catalog.pg_collation co
+	 JOIN pg_catalog.pg_namespace con ON con.oid = co.collnamespace
+	 WHERE co.oid = a.attcollation AND a.attcollation <> t.typcollation AND t.typtype = 'd'),
+	c.relkind = 'r', pg_catalog.row_security_active(c.oid), c.relkind = 'v',
+	CASE WHEN c.relkind <> 'v' THEN NULL
+	     WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgtype & 64 <> 0)
+	     THEN 'it is a view with INSTEAD OF triggers on the target, which do not fire where session_replication_role is replica'
+	     WHEN pg_catalog.pg_relation_is_updatable(c.oid, false) & 28 <> 28
+	     THEN 'it is a view on the target that cannot be updated' END
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -146,7 +156,7 @@ func (c *catalog) loadRemoteTables(ctx context.Context, link *dblink.Link, names
 		c.remote[name] = nil
 	}
 	sql.WriteString(") ORDER BY 1, 2, a.attnum")
-	rows, err := link.Query(ctx, sql.String(), 9)
+	rows, err := link.Query(ctx, sql.String(), 13)
 	if err != nil {
 		return fmt.Errorf("look at the target's tables: %w", err)
 	}
@@ -154,11 +164,12 @@ func (c *catalog) loadRemoteTables(ctx context.Context, link *dblink.Link, names
 		name := tableName{string(row[0]), string(row[1])}
 		table := c.remote[name]
 		if table == nil {
-			table = &render.Table{Schema: name.schema, Name: name.name, Plain: string(row[8]) == "r"}
+			table = &render.Table{Schema: name.schema, Name: name.name, Only: string(row[9]) == "t",
+				RowSecurity: string(row[10]) == "t", View: string(row[11]) == "t", Unfit: string(row[12])}
 			c.remote[name] = table
 		}
 		column := render.Column{Name: string(row[2]), Type: string(row[3]),
-			Direct: string(row[4]) == "t", Generated: string(row[5]) == "t", Equal: string(row[7])}
+			Direct: string(row[4]) == "t", Generated: string(row[5]) == "t", Equal: string(row[7]), Collation: string(row[8])}
 		if len(row[6]) == 1 {
 			column.Identity = row[6][0]
 		}

@@ -127,7 +127,7 @@ func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Po
 	for _, table := range tables {
 		s.log.Info("copying a table", "subscription", s.name, "node", s.sub.Node, "table", table.Schema+"."+table.Name)
 		if err := s.copyTable(ctx, table); err != nil {
-			return s.stopCopy(table, err)
+			return s.stopCopy(ctx, table, err)
 		}
 	}
 	// values that the rows copied may hold
@@ -157,12 +157,27 @@ func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Po
 func (s *Shipper) requireEmpty(ctx context.Context, tables []*Table) error {
 	for _, table := range tables {
 		name := tableName{table.Schema, table.Name}
-		if s.catalog.remote[name] == nil {
+		remote := s.catalog.remote[name]
+		if remote == nil {
 			continue // reported when it is written to
 		}
-		rows, err := s.link.Query(ctx, "SELECT EXISTS (SELECT FROM "+identifier(name.schema)+"."+identifier(name.name)+")", 1)
+		only := ""
+		if remote.Only {
+			only = "ONLY "
+		}
+		if remote.RowSecurity { // of rows that it hides nothing can be known
+			if err := s.link.Exec(ctx, "SET row_security = on"); err != nil {
+				return err
+			}
+		}
+		rows, err := s.link.Query(ctx, "SELECT EXISTS (SELECT FROM "+only+identifier(name.schema)+"."+identifier(name.name)+")", 1)
 		if err != nil {
-			return s.stopCopy(table, err)
+			return s.stopCopy(ctx, table, err)
+		}
+		if remote.RowSecurity {
+			if err := s.link.Exec(ctx, "SET row_security = off"); err != nil {
+				return err
+			}
 		}
 		if string(rows[0][0]) == "t" {
 			stop := s.newCopyStop(table, &session.Error{SQLState: "55000", Message: "the table on the node already holds rows"})
@@ -307,7 +322,7 @@ func (s *Shipper) sourceRelation(ctx context.Context, table *Table) (*change.Rel
 }
 
 // stopCopy explains a copy that the target does not take.
-func (s *Shipper) stopCopy(table *Table, err error) error {
+func (s *Shipper) stopCopy(ctx context.Context, table *Table, err error) error {
 	state := SQLState(err)
 	if state == "" || (state[:2] != "22" && state[:2] != "23" && state[:2] != "42") {
 		return fmt.Errorf("copy table %s.%s to node %s: %w", table.Schema, table.Name, s.sub.Node, err)
@@ -317,7 +332,7 @@ func (s *Shipper) stopCopy(table *Table, err error) error {
 	if stop.Advice == "" {
 		stop.Advice = s.advice(err, stop.Table)
 	}
-	return stop
+	return s.explainRefusal(ctx, stop)
 }
 
 func (s *Shipper) newCopyStop(table *Table, err error) *StopError {

@@ -95,10 +95,7 @@ func SQLState(err error) string {
 	}
 	var drift *render.DriftError
 	if errors.As(err, &drift) {
-		if drift.Column == "" {
-			return "42P01"
-		}
-		return "42703"
+		return drift.SQLState()
 	}
 	var noKey *render.NoKeyError
 	if errors.As(err, &noKey) {

@@ -292,6 +292,9 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 	if len(p.unit.overtakes) > 0 {
 		script.Append(s.overtakeStatement(p.unit.overtakes))
 	}
+	if sql := s.deferConstraints(p); sql != "" {
+		script.Append(sql)
+	}
 	p.own = len(script.Statements())
 	if err := c.renderChanges(p); err != nil {
 		// the pieces before it are not to be given up

@@ -116,7 +116,13 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 		if s.narrow(f) {
 			break
 		}
-		stop := s.stopAtStatement(f)
+		if s.postpone(ctx, f) {
+			break
+		}
+		stop := s.stopAtStatement(ctx, f)
+		if s.deferred != nil { // what it says without deferring names the row
+			stop, s.deferred = s.deferred, nil
+		}
 		if f.piece.pass != nil || !s.sub.Options.setsAside() && !s.letters.skips(place{stop.K, stop.XID}) {
 			return stop
 		}
@@ -126,13 +132,13 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 	case dblink.Schema:
 		// the first time only the shipper's picture of the tables may be old
 		if s.schema++; s.schema > 1 && !s.narrow(f) {
-			return s.stopAtStatement(f)
+			return s.stopAtStatement(ctx, f)
 		}
 	case dblink.Fatal:
 		if errors.Is(f.err, context.Canceled) {
 			return err
 		}
-		return s.stopAtStatement(f)
+		return s.stopAtStatement(ctx, f)
 	default:
 		return err
 	}
@@ -179,6 +185,28 @@ func (s *Shipper) narrow(f *failure) bool {
 	return true
 }
 
+// postpone has the transaction at fault shipped once more, with those constraints
+// checked at its end that can be: the source may have deferred them.
+func (s *Shipper) postpone(ctx context.Context, f *failure) bool {
+	at := f.piece.places[0]
+	if s.link.Replica || f.piece.pass != nil || s.deferred != nil || !strings.HasPrefix(session.SQLState(f.err), "23") {
+		return false
+	}
+	s.deferred = s.stopAtStatement(ctx, f)
+	s.deferred.XID, s.deferred.K = at.xid, at.k
+	s.limit = 1
+	return true
+}
+
+// deferConstraints is the statement that a unit begins with that postpone wants
+// to be shipped, or "".
+func (s *Shipper) deferConstraints(p *piece) string {
+	if s.deferred == nil || p.unit != p || len(p.places) == 0 || p.places[0] != (place{s.deferred.K, s.deferred.XID}) {
+		return ""
+	}
+	return "SET CONSTRAINTS ALL DEFERRED"
+}
+
 // slowDown lets a unit be shipped again row by row.
 func (s *Shipper) slowDown(p *piece, err error) {
 	s.slowUntil = p.unit.places[len(p.unit.places)-1]
@@ -212,7 +240,7 @@ func (s *Shipper) afterUnrenderable(u *unrenderable) error {
 }
 
 // stopAtStatement reports the statement that failed.
-func (s *Shipper) stopAtStatement(f *failure) *StopError {
+func (s *Shipper) stopAtStatement(ctx context.Context, f *failure) *StopError {
 	stop := &StopError{Subscription: s.name, Node: s.sub.Node, Err: f.err}
 	stop.XID, stop.K = f.piece.places[0].xid, f.piece.places[0].k
 	if statement := f.piece.statement(f.completed); statement != nil {
@@ -225,6 +253,11 @@ func (s *Shipper) stopAtStatement(f *failure) *StopError {
 		}
 	}
 	stop.Advice = s.advice(f.err, stop.Table)
+	if stop.Op == change.Truncate.String() && session.SQLState(f.err) == "0A000" {
+		stop.Advice = fmt.Sprintf("A table on node %s that the source did not truncate refers to table %s: drop that foreign key there. Shipping then goes on by itself.",
+			stop.Node, stop.Table)
+	}
+	s.explainRefusal(ctx, stop)
 	if dblink.Classify(f.err) == dblink.Data && stop.XID != 0 {
 		stop.Advice += fmt.Sprintf(" Or pass the transaction: SELECT courier.skip_transaction(%s, '%d').", literal(s.name), stop.XID)
 	}
@@ -255,10 +288,10 @@ func remedy(err error, node, table string) (text string, known bool) {
 		text = fmt.Sprintf("Insert the missing row into table %s on node %s, or set the subscription's option on_conflict.", table, node)
 	case state == "42501":
 		text = fmt.Sprintf("Grant the role that pg_courier connects as on node %s the privilege it lacks (BYPASSRLS, if row-level security is what it met).", node)
-	case state == "0A000":
-		text = fmt.Sprintf("If this is a TRUNCATE, a table on node %s that the source did not truncate refers to table %s: drop that foreign key there.", node, table)
 	case strings.HasPrefix(state, "42"):
 		text = fmt.Sprintf("Make table %s on node %s like the source's.", table, node)
+	case state == "22P05" || state == "22021": // untranslatable_character, character_not_in_repertoire
+		text = fmt.Sprintf("The database on node %s has another encoding, which can't hold a character of the row; change the row, or make that database anew with this one's encoding.", node)
 	case strings.HasPrefix(state, "22"):
 		text = fmt.Sprintf("A column of table %s on node %s can't hold the value; compare its types with the source's.", table, node)
 	}

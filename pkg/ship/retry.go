@@ -94,7 +94,7 @@ func (s *Shipper) retry(ctx context.Context, l *letter) error {
 
 // refuseRetry writes down why a letter was not applied.
 func (s *Shipper) refuseRetry(ctx context.Context, l *letter, f *failure) error {
-	stop := s.stopAtStatement(f)
+	stop := s.stopAtStatement(ctx, f)
 	cause := f.verbatim
 	var u *unrenderable
 	if errors.As(f.err, &u) {
@@ -188,6 +188,9 @@ func (s *Shipper) renderRetry(ctx context.Context, l *letter, changes []change.C
 	p.script.Append(s.advance(s.head, true))
 	p.script.Append(fmt.Sprintf("SELECT courier_target.retry('%s', '%s', '%d', %d, %d)",
 		s.sub.ProgressKey, l.place.k, l.place.xid, len(changes), leftOut))
+	if !s.link.Replica { // the source may have deferred them
+		p.script.Append("SET CONSTRAINTS ALL DEFERRED")
+	}
 	p.own = len(p.script.Statements())
 	err := s.renderRows(p, lookup{s.catalog, ctx}, s.renderOptions())
 	s.appendTells(p)
@@ -250,6 +253,7 @@ type sourceTable struct {
 	wholeRow bool // only all columns identify a row
 	columns  []string
 	keys     map[string]bool
+	computed map[string]bool             // keys that are generated columns
 	shapes   map[string]*change.Relation // by the columns an element gives
 }
 
@@ -293,9 +297,10 @@ func (s *Shipper) rebuild(ctx context.Context, elements []letterElement) ([]chan
 func (s *Shipper) sourceTable(ctx context.Context, name tableName) (*sourceTable, error) {
 	rows, err := s.session.Query(ctx, `SELECT t.relation, a.attname, coalesce(a.attname = ANY (courier.key_columns(c.oid)), false),
 		    c.relreplident = 'f' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i
-		        WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate)
+		        WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate), a.attgenerated <> ''
 		FROM courier.subscription_table t JOIN pg_catalog.pg_class c ON c.oid = t.relation
-		JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		    AND (a.attgenerated = '' OR a.attname = ANY (courier.key_columns(c.oid)))
 		WHERE t.subscription_id = $1::pg_catalog.int4 AND t.schema_name = $2 AND t.table_name = $3`,
 		strconv.Itoa(s.sub.ID), name.schema, name.name)
 	if err != nil {
@@ -311,12 +316,13 @@ func (s *Shipper) sourceTable(ctx context.Context, name tableName) (*sourceTable
 		return nil, fmt.Errorf("look at table %s.%s: %w", name.schema, name.name, err)
 	}
 	t := &sourceTable{oid: uint32(oid), wholeRow: string(rows[0][3]) == "t",
-		keys: make(map[string]bool), shapes: make(map[string]*change.Relation)}
+		keys: make(map[string]bool), computed: make(map[string]bool), shapes: make(map[string]*change.Relation)}
 	for _, row := range rows {
 		column := string(row[1])
 		t.columns = append(t.columns, column)
 		if string(row[2]) == "t" {
 			t.keys[column] = true
+			t.computed[column] = string(row[4]) == "t"
 		}
 	}
 	return t, nil
@@ -332,7 +338,7 @@ func (t *sourceTable) relation(name tableName, columns []string) *change.Relatio
 			r.Identity = 'f'
 		}
 		for _, column := range columns {
-			r.Columns = append(r.Columns, change.Column{Name: column, Key: t.keys[column]})
+			r.Columns = append(r.Columns, change.Column{Name: column, Key: t.keys[column], Generated: t.computed[column]})
 		}
 		t.shapes[id] = r
 	}

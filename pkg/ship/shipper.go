@@ -75,6 +75,10 @@ type Shipper struct {
 	limit     int   // most transactions of the next unit, 0 for no limit
 	schema    int   // metadata reloads since the last success
 
+	// The stop that a transaction would be, which is shipped once more with its
+	// constraints deferred.
+	deferred *StopError
+
 	shipped     int64
 	counts      counts // shipped, not yet written down
 	unit        unit   // under way
@@ -336,7 +340,7 @@ func (s *Shipper) finishUnit(p *piece) {
 	s.shipped += int64(s.unit.shipped)
 	s.counts.merge(s.unit.counts)
 	s.forgetUnit()
-	s.limit, s.schema = 0, 0
+	s.limit, s.schema, s.deferred = 0, 0, nil
 	if last := p.unit.places[len(p.unit.places)-1]; !last.before(s.slowUntil) {
 		s.slowUntil = place{}
 	}

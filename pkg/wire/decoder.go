@@ -35,6 +35,12 @@ func NewDecoder(shapes Shapes) *Decoder {
 func (d *Decoder) Decode(data []byte, emit func(change.Change) error) error {
 	if d.missing > 0 {
 		n := min(d.missing, len(data))
+		if held := len(d.partial); cap(d.partial)-held < n {
+			// by doubling, as far as the frame goes: a large one is copied less
+			grown := make([]byte, held, min(held+d.missing, 2*cap(d.partial)+n))
+			copy(grown, d.partial)
+			d.partial = grown
+		}
 		d.partial = append(d.partial, data[:n]...)
 		data = data[n:]
 		if d.missing -= n; d.missing > 0 {

@@ -39,10 +39,11 @@ func ParseRelation(definition []byte) (*change.Relation, error) {
 	}
 	for i, column := range message.Columns {
 		relation.Columns[i] = change.Column{
-			Name:    column.Name,
-			TypeOID: column.DataType,
-			TypeMod: column.TypeModifier,
-			Key:     column.Flags&1 != 0,
+			Name:      column.Name,
+			TypeOID:   column.DataType,
+			TypeMod:   column.TypeModifier,
+			Key:       column.Flags&1 != 0,
+			Generated: column.Flags&2 != 0,
 		}
 	}
 	switch relation.Identity {
