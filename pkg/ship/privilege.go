@@ -72,6 +72,8 @@ func refusedPrivileges(op string) []string {
 	switch op {
 	case change.Delete.String():
 		return []string{"SELECT", "DELETE"}
+	case change.Truncate.String():
+		return []string{"TRUNCATE"}
 	case "copy":
 		return []string{"SELECT", "INSERT"}
 	}
@@ -121,9 +123,7 @@ func (s *Shipper) explainRefusal(ctx context.Context, stop *StopError) *StopErro
 	switch {
 	case state == "42501" && refused:
 		stop.Advice = fmt.Sprintf("Grant role %s what it lacks on node %s: %s", role, s.sub.Node, strings.Join(grants, " "))
-	case stop.Op == "truncate": // no policy speaks of it
-		stop.Advice = fmt.Sprintf("Grant role %s what it lacks on node %s: GRANT TRUNCATE ON %s TO %[1]s;", role, s.sub.Node, table)
-	case secured:
+	case secured && stop.Op != change.Truncate.String(): // no policy speaks of that
 		op := strings.ToUpper(stop.Op)
 		if stop.Op == "copy" {
 			op = "INSERT"
