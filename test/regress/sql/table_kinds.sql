@@ -23,10 +23,8 @@ create foreign table shop.a_foreign_table (id int) server elsewhere;
 create database regress_courier_table_kinds template :"source";
 \c :source
 \set SHOW_CONTEXT never
-set client_min_messages = notice;
-create extension if not exists dblink;
-create extension pg_courier;
 set client_min_messages = warning;
+create extension pg_courier cascade;
 select courier.create_node('eu', format('host=%s port=%s dbname=regress_courier_table_kinds user=%s',
     coalesce(nullif(split_part(current_setting('unix_socket_directories'), ',', 1), ''), 'localhost'),
     current_setting('port'), current_user));
