@@ -97,13 +97,11 @@ delete from shop.item where current of rows_of;
 select pg_advisory_xact_lock(4711);
 commit;
 begin;
-listen regress_courier_channel;
 declare held cursor with hold for select id from shop.item where id > 100;
 commit;
 fetch 1 from held;
 close held;
 drop table emptied;
-unlisten *;
 select * from ship();
 
 -- 5,000 subtransactions side by side and 200 in each other, half of them undone

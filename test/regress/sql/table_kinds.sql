@@ -24,7 +24,8 @@ create database regress_courier_table_kinds template :"source";
 \c :source
 \set SHOW_CONTEXT never
 set client_min_messages = warning;
-create extension pg_courier cascade;
+create extension if not exists dblink;
+create extension pg_courier;
 select courier.create_node('eu', format('host=%s port=%s dbname=regress_courier_table_kinds user=%s',
     coalesce(nullif(split_part(current_setting('unix_socket_directories'), ',', 1), ''), 'localhost'),
     current_setting('port'), current_user));
