@@ -111,7 +111,7 @@ SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                  WHERE g.tgrelid = c.oid AND NOT g.tgisinternal)) ORDER BY n.nspname, c.relname), '[]')
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'f', 'v') AND (n.nspname, c.relname) IN (%s)`
+WHERE c.relkind IN ('r', 'p', 'f', 'v') AND (n.nspname, c.relname) IN (VALUES %s)`
 
 // examineTables compares the tables of the subscriptions to this node.
 func (e *nodeExamination) examineTables(ctx context.Context) {
@@ -202,7 +202,7 @@ func (e *nodeExamination) keys(ctx context.Context, list string) (map[string][]s
 	return keys, e.one(ctx, &keys, `
 		SELECT coalesce(pg_catalog.jsonb_object_agg(pg_catalog.format('%I.%I', n.nspname, c.relname), courier.key_columns(c.oid)), '{}')
 		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE (n.nspname, c.relname) IN (`+list+`)
+		WHERE (n.nspname, c.relname) IN (VALUES `+list+`)
 		  AND (c.relreplident <> 'f' OR EXISTS (SELECT FROM pg_catalog.pg_index i
 		       WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid))`)
 }

@@ -100,11 +100,12 @@ func (c *catalog) rank(relation *change.Relation) int { return c.ranks[relation.
 
 // remoteColumns describes the target's columns as render wants them. A type
 // whose default equality is not in pg_catalog has its operator named, and a
-// column of a domain its collation if that is not the domain's.
+// column of a domain its collation if that is not the domain's. It takes the list
+// of wanted tables.
 const remoteColumns = `SELECT n.nspname, c.relname, a.attname, pg_catalog.format_type(a.atttypid, -1),
 	t.typarray <> 0 AND t.typdelim = ',' AND t.typcategory NOT IN ('A', 'C') AND t.typtype <> 'c',
 	a.attgenerated <> '', a.attidentity,
-	(SELECT pg_catalog.format('OPERATOR(%I.%s)', opn.nspname, o.oprname)
+	(SELECT pg_catalog.format('OPERATOR(%%I.%%s)', opn.nspname, o.oprname)
 	 FROM pg_catalog.pg_opclass oc
 	 JOIN pg_catalog.pg_am am ON am.oid = oc.opcmethod AND am.amname = 'btree'
 	 JOIN pg_catalog.pg_amop ao ON ao.amopfamily = oc.opcfamily AND ao.amopstrategy = 3
@@ -112,7 +113,7 @@ const remoteColumns = `SELECT n.nspname, c.relname, a.attname, pg_catalog.format
 	 JOIN pg_catalog.pg_operator o ON o.oid = ao.amopopr
 	 JOIN pg_catalog.pg_namespace opn ON opn.oid = o.oprnamespace AND opn.nspname <> 'pg_catalog'
 	 WHERE oc.opcdefault AND oc.opcintype = t.oid LIMIT 1),
-	(SELECT pg_catalog.format('%I.%I', con.nspname, co.collname)
+	(SELECT pg_catalog.format('%%I.%%I', con.nspname, co.collname)
 	 FROM pg_catalog.pg_collation co
 	 JOIN pg_catalog.pg_namespace con ON con.oid = co.collnamespace
 	 WHERE co.oid = a.attcollation AND a.attcollation <> t.typcollation AND t.typtype = 'd'),
@@ -122,11 +123,14 @@ const remoteColumns = `SELECT n.nspname, c.relname, a.attname, pg_catalog.format
 	     THEN 'it is a view with INSTEAD OF triggers on the target, which do not fire where session_replication_role is replica'
 	     WHEN pg_catalog.pg_relation_is_updatable(c.oid, false) & 28 <> 28
 	     THEN 'it is a view on the target that cannot be updated' END
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+FROM (VALUES %s) AS wanted (schema, name)
+JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.schema::pg_catalog.name
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name::pg_catalog.name
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-WHERE c.relkind IN ('r', 'p', 'f', 'v') AND (n.nspname::pg_catalog.text, c.relname::pg_catalog.text) IN (`
+WHERE c.relkind IN ('r', 'p', 'f', 'v')
+  AND n.nspname::pg_catalog.text = wanted.schema AND c.relname::pg_catalog.text = wanted.name
+ORDER BY 1, 2, a.attnum`
 
 func (c *catalog) loadRemote(ctx context.Context, sub *Subscription, link *dblink.Link) error {
 	c.remote = make(map[tableName]*render.Table)
@@ -146,17 +150,19 @@ func (c *catalog) loadRemote(ctx context.Context, sub *Subscription, link *dblin
 }
 
 func (c *catalog) loadRemoteTables(ctx context.Context, link *dblink.Link, names []tableName) error {
-	var sql strings.Builder
-	sql.WriteString(remoteColumns)
-	for i, name := range names {
-		if i > 0 {
-			sql.WriteString(", ")
+	// a list of values: as many conditions would be too deep a tree
+	var list strings.Builder
+	for _, name := range names {
+		if _, listed := c.remote[name]; listed && c.remote[name] == nil {
+			continue
 		}
-		sql.WriteString("(" + literal(name.schema) + ", " + literal(name.name) + ")")
+		if list.Len() > 0 {
+			list.WriteString(", ")
+		}
+		list.WriteString("(" + literal(name.schema) + ", " + literal(name.name) + ")")
 		c.remote[name] = nil
 	}
-	sql.WriteString(") ORDER BY 1, 2, a.attnum")
-	rows, err := link.Query(ctx, sql.String(), 13)
+	rows, err := link.Query(ctx, fmt.Sprintf(remoteColumns, list.String()), 13)
 	if err != nil {
 		return fmt.Errorf("look at the target's tables: %w", err)
 	}

@@ -58,6 +58,7 @@ func TestSourceInLatin1(t *testing.T) {
 	r.source.Eventually(t, appDatabase, `SELECT concat_ws(' ', state, last_error_table, last_error_key) FROM courier.subscription_status`,
 		`stopped public."straße" größe=æ`, patience)
 	r.onTarget(`ALTER TABLE "straße" DROP CONSTRAINT "straße_größe_check"`)
+	r.source.Eventually(t, appDatabase, "SELECT state FROM courier.subscription_status", "streaming", patience)
 	r.wait()
 	require.Equal(t, "3", r.targetValue(`SELECT count(*) FROM "straße"`))
 	courier.stop()
