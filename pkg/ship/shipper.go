@@ -77,7 +77,9 @@ type Shipper struct {
 	counts      counts // shipped, not yet written down
 	unit        unit   // under way
 	lastDurable time.Time
-	undurable   bool // the last unit was not flushed on the target
+	undurable   bool      // the last unit was not flushed on the target
+	mark        flushMark // not known to be flushed
+	marked      time.Time
 	lastCheck   time.Time
 	notes       notes
 }
@@ -128,6 +130,8 @@ func (s *Shipper) Drain(ctx context.Context) (int64, error) {
 		idle := s.shipped == before || s.inTransaction
 		if err == nil && idle {
 			err = s.rest(ctx)
+		} else if err == nil {
+			err = s.watchFlush(ctx)
 		}
 		if err == nil {
 			return s.shipped - before, s.writeNote(ctx, idle || s.now().Sub(s.notes.at) >= noteSoon)
@@ -306,6 +310,7 @@ func (s *Shipper) finishUnit(p *piece) {
 	s.notes.due = true
 	if s.undurable = !p.unit.durable; !s.undurable {
 		s.notes.durable = p.head
+		s.mark = flushMark{}
 	}
 	s.lastCheck = s.now()
 }
@@ -324,7 +329,7 @@ func (s *Shipper) nextScript() *render.Script {
 
 // detach gives up the connection, whatever its state.
 func (s *Shipper) detach(ctx context.Context) {
-	s.flight, s.next = nil, opened{}
+	s.flight, s.next, s.mark = nil, opened{}, flushMark{}
 	s.forgetUnit()
 	if s.link == nil {
 		return
