@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/pg-courier/pg_courier/pkg/pgtest"
 )
 
 const (
@@ -61,7 +59,7 @@ func measureLatency(ctx context.Context, c *config) ([]latencyRun, error) {
 
 // latency measures all rates on a fresh pair of servers.
 func (s *system) latency(ctx context.Context, c *config) (runs []latencyRun, err error) {
-	p, err := startPair(ctx, s.name, pgtest.Preload(true), pgtest.Setting("courier.workers", "off"))
+	p, err := startPair(ctx, s.name)
 	if err != nil {
 		return nil, err
 	}

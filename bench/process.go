@@ -78,7 +78,7 @@ func peakMemory(pid int) (float64, error) {
 func (s *server) shippingCPU(ctx context.Context) (float64, error) {
 	pids, err := s.text(ctx, `SELECT coalesce(string_agg(pid::text, ' '), '') FROM pg_stat_activity
 		WHERE application_name <> '`+application+`'
-		  AND backend_type IN ('client backend', 'walsender', 'logical replication worker', 'pg_courier worker')`)
+		  AND backend_type IN ('client backend', 'walsender', 'logical replication worker', 'pg_courier ship worker')`)
 	if err != nil {
 		return 0, err
 	}

@@ -95,12 +95,13 @@ type pair struct {
 	source, target *server
 }
 
-func startPair(ctx context.Context, name string, options ...pgtest.Option) (*pair, error) {
-	source, err := startServer(ctx, name+"-source", options...)
+// startPair starts both with pg_courier preloaded, whoever ships.
+func startPair(ctx context.Context, name string) (*pair, error) {
+	source, err := startServer(ctx, name+"-source", pgtest.Preload(true))
 	if err != nil {
 		return nil, err
 	}
-	target, err := startServer(ctx, name+"-target", options...)
+	target, err := startServer(ctx, name+"-target", pgtest.Preload(true))
 	if err != nil {
 		return nil, errors.Join(err, source.destroy())
 	}

@@ -27,13 +27,20 @@ type sidecar struct {
 }
 
 func newSidecar(ctx context.Context, p *pair, c *config) (shipper, error) {
-	sql := fmt.Sprintf(`CREATE EXTENSION pg_courier CASCADE;
+	if err := p.source.exec(ctx, p.subscribe("sidecar")); err != nil {
+		return nil, err
+	}
+	return &sidecar{pair: p, program: c.courier}, p.source.exec(ctx, "SELECT courier.alter_subscription_enable('s')")
+}
+
+// subscribe makes a disabled subscription that the given kind of driver ships.
+func (p *pair) subscribe(driver string) string {
+	return fmt.Sprintf(`CREATE EXTENSION pg_courier CASCADE;
 		SELECT courier.set_local_node('source');
 		SELECT courier.create_node('target', 'host=%s port=%d dbname=%s user=%s');
 		SELECT courier.replication_set_add_table('default', 'acc');
-		SELECT courier.create_subscription('s', 'target', copy_data => false)`,
-		p.target.SocketDir, p.target.Port, database, pgtest.Superuser)
-	return &sidecar{pair: p, program: c.courier}, p.source.exec(ctx, sql)
+		SELECT courier.create_subscription('s', 'target', copy_data => false, enabled => false, options => '{"driver": "%s"}')`,
+		p.target.SocketDir, p.target.Port, database, pgtest.Superuser, driver)
 }
 
 func (s *sidecar) start(context.Context) error {

@@ -42,7 +42,8 @@ const reference = "built-in" // what ratios are relative to
 // systems are the peers.
 var systems = []system{
 	{reference, newBuiltin},
-	{"pg_courier", newSidecar},
+	{"sidecar", newSidecar},
+	{"worker", newWorker},
 }
 
 func systemNames() []string {

@@ -40,6 +40,7 @@ static const char *const settings[][2] = {
 	{"idle_in_transaction_session_timeout", "0"},
 	{"transaction_timeout", "0"},
 	{"session_replication_role", "origin"},
+	{"synchronous_commit", "off"},
 	{"DateStyle", "ISO"},
 	{"IntervalStyle", "postgres"},
 	{"TimeZone", "UTC"},

@@ -20,6 +20,7 @@ func (s *Shipper) flush(ctx context.Context) error {
 	}
 	s.head = to
 	s.undurable, s.lastDurable, s.lastCheck = false, s.now(), s.now()
+	s.mark = flushMark{}
 	s.notes.durable, s.notes.due = s.head, true
 	return nil
 }

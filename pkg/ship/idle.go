@@ -3,18 +3,21 @@ package ship
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
+	"github.com/pg-courier/pg_courier/pkg/change"
 	"github.com/pg-courier/pg_courier/pkg/queue"
 )
 
 const (
-	// durableEvery is how often a unit is flushed on the target before it counts
-	// as committed; the others run with synchronous_commit off. Idle time is used
-	// for it, as a change that waits for a flush arrives late; without idle time
-	// it is done after durableLatest.
+	// durableEvery is how often it is made sure that what the target has applied
+	// is on its disk; units run with synchronous_commit off. In idle time it is
+	// flushed. When changes flow, the next one would have to wait for that: then
+	// the shipper looks how far the target has come by itself, which is a second
+	// at most, and flushes a unit only if nothing has come of that for so long.
 	durableEvery  = time.Second
-	durableLatest = 2 * durableEvery
+	durableLatest = 5 * durableEvery
 	// checkEvery is how often an idle shipper looks at the target's progress.
 	checkEvery = 5 * time.Second
 	// idleAfter is after how long without news a shipper counts as idle.
@@ -33,6 +36,38 @@ func (s *Shipper) Idle() time.Duration {
 		due = soonest
 	}
 	return max(due.Sub(s.now()), time.Millisecond)
+}
+
+// flushMark is a position with a place in the target's WAL behind it.
+type flushMark struct {
+	head string
+	wal  change.LSN
+}
+
+// watchFlush finds out whether what was applied at the last call, or before, has
+// reached the target's disk, and sets the next mark.
+func (s *Shipper) watchFlush(ctx context.Context) error {
+	if s.inTransaction || !s.undurable || s.now().Sub(s.marked) < durableEvery {
+		return nil
+	}
+	s.marked = s.now()
+	rows, err := s.link.Query(ctx, "SELECT pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_wal_flush_lsn()", 2)
+	if err != nil {
+		return err
+	}
+	end, err1 := change.ParseLSN(string(rows[0][0]))
+	flushed, err2 := change.ParseLSN(string(rows[0][1]))
+	if err := errors.Join(err1, err2); err != nil {
+		return fmt.Errorf("read how far node %s has flushed its WAL: %w", s.sub.Node, err)
+	}
+	if s.mark.head != "" && s.mark.wal <= flushed {
+		s.notes.durable, s.notes.due = s.mark.head, true
+		s.lastDurable = s.now()
+	}
+	if s.mark.head == "" || s.mark.wal <= flushed {
+		s.mark = flushMark{s.head, end}
+	}
+	return nil
 }
 
 // opened is an interval that a Drain is to begin with.

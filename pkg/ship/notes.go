@@ -14,7 +14,7 @@ import (
 // interval, and at the end of one that was shipped.
 const (
 	noteEvery = time.Second
-	noteSoon  = 100 * time.Millisecond
+	noteSoon  = 250 * time.Millisecond
 )
 
 // notes is what the source was last told in courier.subscription_state.

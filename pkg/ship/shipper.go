@@ -83,7 +83,9 @@ type Shipper struct {
 	counts      counts // shipped, not yet written down
 	unit        unit   // under way
 	lastDurable time.Time
-	undurable   bool // the last unit was not flushed on the target
+	undurable   bool      // the last unit was not flushed on the target
+	mark        flushMark // not known to be flushed
+	marked      time.Time
 	lastCheck   time.Time
 	notes       notes
 	tidying     tidying
@@ -135,6 +137,8 @@ func (s *Shipper) Drain(ctx context.Context) (int64, error) {
 		idle := s.shipped == before || s.inTransaction
 		if err == nil && idle {
 			err = s.rest(ctx)
+		} else if err == nil {
+			err = s.watchFlush(ctx)
 		}
 		if err == nil {
 			return s.shipped - before, s.writeNote(ctx, idle || s.now().Sub(s.notes.at) >= noteSoon)
@@ -348,6 +352,7 @@ func (s *Shipper) finishUnit(p *piece) {
 	s.tidying.units++
 	if s.undurable = !p.unit.durable; !s.undurable {
 		s.notes.durable = p.head
+		s.mark = flushMark{}
 	}
 	s.lastCheck = s.now()
 }
@@ -366,7 +371,7 @@ func (s *Shipper) nextScript() *render.Script {
 
 // detach gives up the connection, whatever its state.
 func (s *Shipper) detach(ctx context.Context) {
-	s.flight, s.next = nil, opened{}
+	s.flight, s.next, s.mark = nil, opened{}, flushMark{}
 	s.forgetUnit()
 	if s.link == nil {
 		return

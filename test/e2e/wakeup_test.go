@@ -57,6 +57,7 @@ func (b *backend) changed(timeout string) bool {
 func TestNoWakeUpIsLost(t *testing.T) {
 	for name, ships := range map[string]bool{"plain backend": false, "backend that has shipped": true} {
 		t.Run(name, func(t *testing.T) {
+			// nobody else ships, and waits for that
 			r := startItems(t, pgtest.Preload(true), pgtest.Setting("courier.workers", "off"))
 			waiter, writer, noise := connectBackend(t, r.source), connectBackend(t, r.source), connectBackend(t, r.source)
 			if ships {
@@ -106,7 +107,6 @@ func TestNoWakeUpIsLost(t *testing.T) {
 			}
 			t.Logf("slowest wake-up: %s", slowest)
 			require.False(t, waiter.changed("0"), "each commit was reported once")
-			require.Equal(t, "0", r.sourceValue("SELECT courier.waiters()"))
 			if ships {
 				waiter.exec("SELECT courier.ship($1)", subscription)
 				r.requireEqual("item")
