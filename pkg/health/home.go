@@ -89,7 +89,7 @@ func (h *home) hangUp(ctx context.Context) error {
 			continue
 		}
 		silent := n.asking != nothing && now.Sub(n.asked) > p.config.Deadline
-		idle := n.asking == nothing && len(n.todo) == 0
+		idle := n.asking == nothing && len(n.upcoming) == 0
 		switch {
 		case silent && !n.answered:
 			p.fail(n, &session.Error{SQLState: "08006",
@@ -167,7 +167,7 @@ func (h *home) connected(n *node, line string, refusal *session.Error) {
 	default:
 		n.phase, n.line, n.opened = open, line, p.now()
 		n.hangUp, n.answered, n.asking, n.probes = false, false, nothing, 0
-		n.todo = []question{setup, full, probe}
+		n.upcoming = []question{setup, full, probe}
 		h.open[line] = n
 	}
 }
@@ -203,15 +203,15 @@ func (h *home) due() (questions []dblink.Question, asked []string) {
 		case n.asking != nothing:
 			asked = append(asked, line)
 			continue
-		case len(n.todo) == 0 && n.due.After(soon):
+		case len(n.upcoming) == 0 && n.due.After(soon):
 			continue
-		case len(n.todo) == 0:
-			n.todo = []question{probe}
+		case len(n.upcoming) == 0:
+			n.upcoming = []question{probe}
 			if n.probes++; n.probes >= fullEvery {
-				n.probes, n.todo = 0, []question{full, probe}
+				n.probes, n.upcoming = 0, []question{full, probe}
 			}
 		}
-		n.asking, n.todo, n.asked = n.todo[0], n.todo[1:], now
+		n.asking, n.upcoming, n.asked = n.upcoming[0], n.upcoming[1:], now
 		questions = append(questions, dblink.Question{Line: line, SQL: n.asking.sql(p.config.Deadline)})
 	}
 	return questions, asked
@@ -252,7 +252,7 @@ func (h *home) pause() time.Duration {
 	now := p.now()
 	next := h.nextRead
 	for _, n := range h.open {
-		if n.asking != nothing || len(n.todo) > 0 {
+		if n.asking != nothing || len(n.upcoming) > 0 {
 			return 0
 		}
 		if n.due.Before(next) {

@@ -52,7 +52,7 @@ type node struct {
 	answered bool // this line has answered a probe
 	asking   question
 	asked    time.Time
-	todo     []question
+	upcoming []question
 	probes   int // since the last full one
 
 	latest   []time.Duration
@@ -73,7 +73,7 @@ func newNode(name string, d definition, now time.Time) *node {
 // wait puts the node into phase waiting.
 func (n *node) wait(due time.Time) {
 	n.phase, n.due, n.status.NextProbe = waiting, due, due
-	n.line, n.hangUp, n.answered, n.asking, n.todo = "", false, false, nothing, nil
+	n.line, n.hangUp, n.answered, n.asking, n.upcoming = "", false, false, nothing, nil
 }
 
 // judge is the verdict on what was measured.
