@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 
 	"github.com/pg-courier/pg_courier/pkg/pgtest"
 	"github.com/pg-courier/pg_courier/pkg/session"
@@ -107,4 +108,31 @@ func TestPagesCoverTheLeaf(t *testing.T) {
 			require.True(t, slices.IsSorted(covered))
 		})
 	}
+}
+
+// What is left of a leaf and what is done cover it, and nothing is in both.
+func TestWithoutWhatIsDone(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		leaf := Leaf{Blocks: rapid.Int64Range(0, 50).Draw(t, "blocks")}
+		leaf.Bytes = leaf.Blocks * 10
+		covered := make([]int, leaf.Blocks)
+		var done []PageRange
+		for range rapid.IntRange(0, 6).Draw(t, "ranges") {
+			from := rapid.Int64Range(0, 60).Draw(t, "from")
+			r := PageRange{From: from, To: from + rapid.Int64Range(0, 20).Draw(t, "length")}
+			done = append(done, r)
+			for b := r.From; b < min(r.To, leaf.Blocks); b++ {
+				covered[b] = 1
+			}
+		}
+		for _, r := range leaf.Without(done, rapid.Int64Range(1, 100).Draw(t, "bytes")) {
+			require.Less(t, r.From, r.To)
+			for b := r.From; b < r.To; b++ {
+				covered[b]++
+			}
+		}
+		for b, n := range covered {
+			require.Equal(t, 1, n, "block %d", b)
+		}
+	})
 }

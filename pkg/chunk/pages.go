@@ -1,8 +1,10 @@
 package chunk
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/pg-courier/pg_courier/pkg/session"
@@ -93,4 +95,21 @@ func (l *Leaf) EstimatedRows(r PageRange) int64 {
 // Bounds are the two parameters of the condition that the package's comment shows.
 func (r PageRange) Bounds() (from, to string) {
 	return fmt.Sprintf("(%d,0)", r.From), fmt.Sprintf("(%d,0)", r.To)
+}
+
+// Without is Pages but for the ranges that are done already, in any order.
+func (l *Leaf) Without(done []PageRange, bytes int64) []PageRange {
+	done = slices.Clone(done)
+	slices.SortFunc(done, func(a, b PageRange) int { return cmp.Compare(a.From, b.From) })
+	step := l.step(bytes)
+	var ranges []PageRange
+	from := int64(0)
+	for _, d := range append(done, PageRange{From: l.Blocks, To: l.Blocks}) {
+		end, reached := min(d.From, l.Blocks), max(from, min(d.From, l.Blocks))
+		for ; from < end; from += step {
+			ranges = append(ranges, PageRange{Leaf: l.OID, From: from, To: min(from+step, end)})
+		}
+		from = max(reached, d.To)
+	}
+	return ranges
 }
