@@ -99,7 +99,9 @@ create function courier.create_subscription(
     copy_data boolean default true,
     capture text default 'trigger',
     enabled boolean default true,
-    options jsonb default '{}') returns int
+    options jsonb default '{}',
+    on_existing text default null,
+    synchronize_structure boolean default null) returns int
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -144,6 +146,10 @@ begin
             hint = 'It can be: trigger.';
     end if;
     perform courier.require_options(options);
+    -- in words, as any other option
+    options := options || jsonb_strip_nulls(jsonb_build_object(
+        'on_existing', on_existing, 'synchronize_structure', synchronize_structure::text));
+    perform courier.require_options(options);
 
     select s.* into present from courier.subscription s where s.subscription_name = wanted;
     if found then
@@ -179,7 +185,7 @@ begin
     return new_id;
 end
 $$;
-comment on function courier.create_subscription(text, text, text[], boolean, text, boolean, jsonb) is
+comment on function courier.create_subscription(text, text, text[], boolean, text, boolean, jsonb, text, boolean) is
     'sends the tables of replication sets to a node from now on; returns the number of the subscription';
 
 create function courier.alter_subscription_enable(subscription_name text) returns void

@@ -11,7 +11,7 @@ do $courier$
 declare
     bookkeeping name;
 begin
-    foreach bookkeeping in array '{event,copied,overtaken,letter,progress}'::name[] loop
+    foreach bookkeeping in array '{event,copied,copying,copied_chunk,missed_row,overtaken,letter,progress}'::name[] loop
         if to_regclass(format('courier_target.%%I', bookkeeping)) is not null then
             execute format('delete from courier_target.%%I where subscription = %%L', bookkeeping, %L);
         end if;
@@ -68,6 +68,9 @@ begin
             hint = format('If it was ever reached, run there: '
                           'DELETE FROM courier_target.event WHERE subscription = %1$L; '
                           'DELETE FROM courier_target.copied WHERE subscription = %1$L; '
+                          'DELETE FROM courier_target.copying WHERE subscription = %1$L; '
+                          'DELETE FROM courier_target.copied_chunk WHERE subscription = %1$L; '
+                          'DELETE FROM courier_target.missed_row WHERE subscription = %1$L; '
                           'DELETE FROM courier_target.overtaken WHERE subscription = %1$L; '
                           'DELETE FROM courier_target.letter WHERE subscription = %1$L; '
                           'DELETE FROM courier_target.progress WHERE subscription = %1$L; '

@@ -9,9 +9,14 @@ set search_path = pg_catalog, pg_temp
 as $$
     values ('batch_bytes', null::text[]),
            ('batch_rows', null),
+           ('copy_indexes', '{keep,rebuild}'),
+           ('copy_rate', null),
+           ('copy_workers', null),
            ('driver', '{auto,sidecar,worker,none}'),
            ('on_conflict', '{apply_remote,keep_local,error}'),
-           ('on_error', '{stop,dead_letter}')
+           ('on_error', '{stop,dead_letter}'),
+           ('on_existing', '{error,merge,truncate}'),
+           ('synchronize_structure', '{true,false}')
 $$;
 comment on function courier.subscription_options() is
     'options of create_subscription with the words each may be; null for a whole number greater than zero';

@@ -54,7 +54,8 @@ begin
         where t.subscription_id = present.subscription_id;
         -- While the position is null, existing rows are still being copied.
         if state.position is not null and state.state <> 'copying'
-           and courier.is_applied(state.position, target) then
+           and courier.is_applied(state.position, target)
+           and not courier.copies_outstanding(present.subscription_id) then
             return true;
         elsif not present.enabled or state.state = 'disabled' then
             raise exception using

@@ -290,14 +290,8 @@ func outcomeOf(row session.Row) (Outcome, error) {
 	if outcome.Completed, err = strconv.Atoi(string(row[0])); err != nil {
 		return Outcome{}, err
 	}
-	if len(row[1]) > 0 {
-		for count := range strings.SplitSeq(string(row[1]), ",") {
-			n, err := strconv.ParseInt(count, 10, 64)
-			if err != nil {
-				return Outcome{}, err
-			}
-			outcome.Counts = append(outcome.Counts, n)
-		}
+	if outcome.Counts, err = parseNumbers(row[1]); err != nil {
+		return Outcome{}, err
 	}
 	if row[3] != nil {
 		outcome.Verbatim = &session.Error{SQLState: string(row[3]), Message: string(row[4]),
@@ -306,6 +300,22 @@ func outcomeOf(row session.Row) (Outcome, error) {
 		outcome.Err = withoutRows(&shown)
 	}
 	return outcome, nil
+}
+
+// parseNumbers reads whole numbers with commas between them.
+func parseNumbers(text []byte) ([]int64, error) {
+	if len(text) == 0 {
+		return nil, nil
+	}
+	var numbers []int64
+	for number := range strings.SplitSeq(string(text), ",") {
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers, nil
 }
 
 // withoutRows takes out of an error what PostgreSQL quotes of rows: the detail

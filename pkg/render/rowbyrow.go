@@ -39,6 +39,7 @@ func (s *Script) one(t *Target, c *change.Change, info Statement, policy Policy,
 	if !t.filter.Allows(c.Op) {
 		return nil
 	}
+	check = check && t.filter.complete()
 	keyless := !t.relation.HasKey() && !t.relation.WholeRow()
 	if keyless && (c.Op == change.Update || c.Op == change.Delete) {
 		return &NoKeyError{Schema: t.relation.Schema, Table: t.relation.Name, Op: c.Op}

@@ -131,7 +131,7 @@ func (s *Script) deletes(t *Target, rows []batch.Row, check bool) {
 	if len(rows) == 0 {
 		return
 	}
-	check = check || t.table.RowSecurity // it hides rows
+	check = check && t.filter.complete() || t.table.RowSecurity // it hides rows
 	s.secure(t, true)
 	defer s.secure(t, false)
 	s.begin(Statement{Relation: t.relation, Op: change.Delete, Rows: len(rows), Tx: firstTx(rows), Change: -1})
@@ -174,7 +174,7 @@ func (s *Script) updates(t *Target, group *batch.Updates, check bool) error {
 	if len(rows) == 0 || len(set) == 0 {
 		return nil
 	}
-	check = check || t.table.RowSecurity // it hides rows
+	check = check && t.filter.complete() || t.table.RowSecurity // it hides rows
 	s.secure(t, true)
 	defer s.secure(t, false)
 	s.begin(Statement{Relation: t.relation, Op: change.Update, Rows: len(rows), Tx: firstTx(rows), Change: -1})

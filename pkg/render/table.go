@@ -54,7 +54,14 @@ func (t *Table) column(name string) *Column {
 type Filter struct {
 	Columns                          map[string]bool // by name; nil for all. Key columns are always taken
 	Insert, Update, Delete, Truncate bool
+	// Partial says that the table is being copied: rows that are to be updated or
+	// deleted may be missing.
+	Partial bool
 }
+
+// complete reports whether a row that is not there is a conflict. A nil filter
+// knows of no copy.
+func (f *Filter) complete() bool { return f == nil || !f.Partial }
 
 // Allows reports whether operations of that kind are taken. A caller drops what
 // is not before folding, since folding merges operations. A nil filter takes

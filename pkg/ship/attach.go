@@ -19,7 +19,7 @@ var targetObjects string
 
 // attach connects to the node and finds the subscription's progress there,
 // creating what is missing. Without progress the position stays nil: the tables
-// are to be copied, and the copy makes the progress row.
+// are to be copied, and the progress begins with that.
 func (s *Shipper) attach(ctx context.Context) error {
 	err := s.tryAttach(ctx)
 	var stop *StopError
@@ -138,9 +138,9 @@ func (s *Shipper) lock(ctx context.Context) error {
 // of it belongs to the connection's own role or to a superuser: a function that
 // somebody else has put there would run with that role's rights. Catalogs answer
 // that even to a role that may not use the schema.
-const existingObjects = `SELECT (SELECT count(*) = 3 FROM pg_catalog.pg_proc p
+const existingObjects = `SELECT (SELECT count(*) = 4 FROM pg_catalog.pg_proc p
 	 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-	 WHERE n.nspname = 'courier_target' AND p.proname IN ('check_updated', 'compact', 'retry')),
+	 WHERE n.nspname = 'courier_target' AND p.proname IN ('check_updated', 'compact', 'hold_position', 'retry')),
 	(SELECT pg_catalog.string_agg(DISTINCT r.rolname::pg_catalog.text, ', ')
 	 FROM (SELECT n.nspowner AS owner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'courier_target'
 	       UNION ALL SELECT p.proowner FROM pg_catalog.pg_proc p
@@ -251,32 +251,68 @@ func (s *Shipper) startProgress(position string) string {
 		literal(s.sub.Source) + ", " + literal(position) + ")"
 }
 
-// findUncopied notes which tables the target still has to get a copy of.
+// findUncopied notes which tables the target still has to get a copy of, or the
+// rest of one.
 func (s *Shipper) findUncopied(ctx context.Context) error {
-	s.catalog.pending = make(map[uint32]bool)
-	if !s.sub.CopyData {
-		return nil
-	}
-	for oid := range s.catalog.tables {
-		s.catalog.pending[oid] = true
-	}
-	rows, err := s.link.Query(ctx, "SELECT relation, added FROM courier_target.copied WHERE subscription = "+
-		literal(s.sub.ProgressKey), 2)
+	plans := s.copying.partial
+	s.copying.reset()
+	s.catalog.pending, s.catalog.partial = make(map[uint32]bool), make(map[uint32]bool)
+	copied, err := s.copiesOf(ctx, "copied")
 	if err != nil {
 		return err
 	}
+	begun, err := s.copiesOf(ctx, "copying")
+	if err != nil {
+		return err
+	}
+	rows, err := s.session.Query(ctx, `SELECT t.relation::pg_catalog.oid, t.copy_name, t.on_existing, t.cancelled,
+		EXISTS (SELECT FROM courier.copy_pause AS u WHERE u.subscription_id = t.subscription_id)
+		FROM courier.subscription_table_copy AS t WHERE t.subscription_id = $1::pg_catalog.int4 AND t.wanted`, strconv.Itoa(s.sub.ID))
+	if err != nil {
+		return fmt.Errorf("read which tables are to be copied to node %s: %w", s.sub.Node, err)
+	}
 	for _, row := range rows {
-		oid, err := strconv.ParseUint(string(row[0]), 10, 32)
+		number, err := strconv.ParseUint(string(row[0]), 10, 32)
 		if err != nil {
-			return fmt.Errorf("read what was copied to node %s: %w", s.sub.Node, err)
+			return fmt.Errorf("read which tables are to be copied to node %s: %w", s.sub.Node, err)
 		}
-		table := s.catalog.tables[uint32(oid)]
-		// one that was removed and added again has missed changes
-		if table != nil && table.Added.String() == string(row[1]) {
-			delete(s.catalog.pending, uint32(oid))
+		oid, name := uint32(number), string(row[1])
+		if s.catalog.tables[oid] == nil {
+			continue
+		}
+		s.copying.paused = string(row[4]) == "t"
+		s.copying.names[oid], s.copying.policy[oid] = name, string(row[2])
+		switch {
+		case string(row[3]) == "t" && copied[oid] != name: // cancelled
+			s.catalog.pending[oid] = true
+		case copied[oid] == name:
+		case begun[oid] == name:
+			s.setPartial(oid, plans[oid])
+			s.copying.missed[oid] = true
+		default: // one that was removed and added again has missed changes
+			s.catalog.pending[oid], s.copying.pending[oid] = true, true
+			s.copying.own[oid] = begun[oid] != ""
 		}
 	}
 	return nil
+}
+
+// copiesOf reads which copies of tables the target notes, as copied or copying.
+func (s *Shipper) copiesOf(ctx context.Context, notes string) (map[uint32]string, error) {
+	rows, err := s.link.Query(ctx, "SELECT relation, added FROM courier_target."+notes+" WHERE subscription = "+
+		literal(s.sub.ProgressKey), 2)
+	if err != nil {
+		return nil, err
+	}
+	copies := make(map[uint32]string, len(rows))
+	for _, row := range rows {
+		oid, err := strconv.ParseUint(string(row[0]), 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("read what was copied to node %s: %w", s.sub.Node, err)
+		}
+		copies[uint32(oid)] = string(row[1])
+	}
+	return copies, nil
 }
 
 // errReplaced says that the subscription was dropped and another one created

@@ -20,6 +20,7 @@ type catalog struct {
 
 	tables  map[uint32]*Table // by OID; what the subscription takes
 	pending map[uint32]bool   // to be copied; their changes are in the copy
+	partial map[uint32]bool   // being copied; their changes are applied by key
 	ranks   map[uint32]int    // foreign keys: parents below children
 	shapes  map[uint32]*change.Relation
 	// Sessions that write to a table at the same time for the first time may

@@ -1,64 +1,256 @@
 package ship
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/change"
+	"github.com/pg-courier/pg_courier/pkg/chunk"
+	"github.com/pg-courier/pg_courier/pkg/copydata"
 	"github.com/pg-courier/pg_courier/pkg/queue"
-	"github.com/pg-courier/pg_courier/pkg/render"
 	"github.com/pg-courier/pg_courier/pkg/session"
 )
 
-// What one piece of a copy reads: pages of the table, fewer if much of it is out
-// of line.
+// Existing rows are copied in chunks (pkg/copydata), in epochs. An epoch is the
+// time in which one snapshot of the source is read, a few seconds: no longer, since
+// a snapshot keeps the source from being vacuumed, and since the tables that are
+// copied already wait for their changes meanwhile.
+//
+//	pin a snapshot S; ship what is queued up to it; move the progress to S
+//	begin tables: refuse, truncate or merge what the node holds, note them there
+//	copy chunks of the tables that have begun, by several connections
+//	count the rows of tables whose last chunk is done, on both sides; they are copied
+//	give up the snapshot; note how far the copy is
+//
+// A table that is to be copied is, in this order,
+//
+//	pending   nothing of it is shipped
+//	partial   some of it is copied: its changes are applied by key (copy_partial.go)
+//	copied    noted in courier_target.copied; shipped like any other
+//
+// and what it is the target says, by its tables copying and copied. A crash costs
+// the chunks in flight, no more than there are connections.
 const (
-	mostCopyBlocks = 64
-	copyBytes      = 1 << 20
+	epochLength = 5 * time.Second
+	// mostBegun bounds the tables that are partial at once, beyond those that have
+	// more chunks than an epoch gets done.
+	mostBegun = 64
+	// mostJobs bounds the chunks that are handed out for an epoch.
+	mostJobs = 4096
 )
 
-// copyPending copies the tables the target has yet to get, in one transaction
-// there and from one snapshot here. What other tables have queued up to that
-// snapshot is shipped first, so the target never shows a mixture; the copied
-// tables' own changes up to it are in the copy.
+// copying is what a shipper knows of the copy of its subscription's tables.
+type copying struct {
+	copier  *copydata.Copier
+	paused  bool
+	names   map[uint32]string          // which copy of each table that is to have one
+	policy  map[uint32]string          // on_existing
+	pending map[uint32]bool            // not begun, and to be: those of catalog.pending that are not cancelled
+	partial map[uint32]*copydata.Table // those of catalog.partial; nil until planned
+	checked map[uint32]bool            // found fit to be copied
+	own     map[uint32]bool            // what the node holds is from an earlier copy, given up
+	missed  map[uint32]bool            // courier_target.missed_row may have keys
+	notes   map[uint32]copyNote
+}
+
+// reset forgets what is read anew.
+func (c *copying) reset() {
+	c.paused = false
+	c.names, c.policy = make(map[uint32]string), make(map[uint32]string)
+	c.pending, c.own, c.missed = make(map[uint32]bool), make(map[uint32]bool), make(map[uint32]bool)
+	c.partial = make(map[uint32]*copydata.Table)
+	c.checked = make(map[uint32]bool)
+	if c.notes == nil {
+		c.notes = make(map[uint32]copyNote)
+	}
+}
+
+// due says that there are tables to be copied.
+func (c *copying) due() bool { return !c.paused && (len(c.pending) > 0 || len(c.partial) > 0) }
+
+// unfinished says that the target does not yet have all that it is to have.
+func (c *copying) unfinished() bool { return len(c.pending) > 0 || len(c.partial) > 0 }
+
+// copyPending copies the tables the target has yet to get. It returns when that
+// is done, paused, or the shipper is told to stop.
 func (s *Shipper) copyPending(ctx context.Context) error {
+	if s.position == nil {
+		if err := s.beginProgress(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.noteCopies(ctx); err != nil {
+		return err
+	}
+	if s.copying.due() {
+		s.tellState("copying")
+	}
+	for s.copying.due() {
+		if s.told() {
+			return ErrStopping
+		}
+		if err := s.copyEpoch(ctx); err != nil {
+			return err
+		}
+		if err := s.noteCopies(ctx); err != nil {
+			return err
+		}
+		if err := s.writeNote(ctx, false); err != nil {
+			return err
+		}
+	}
+	s.closeCopier(ctx)
+	return nil
+}
+
+// beginProgress makes the target's progress begin where the subscription does.
+func (s *Shipper) beginProgress(ctx context.Context) error {
+	position, err := change.ParsePosition(s.sub.Start)
+	if err != nil {
+		return fmt.Errorf("read the start of subscription %s: %w", s.name, err)
+	}
+	if err = s.link.Exec(ctx, s.startProgress(s.sub.Start)); err != nil {
+		return err
+	}
+	s.position, s.head = &position, s.sub.Start
+	return nil
+}
+
+// openCopier makes the connections that chunks are copied over.
+func (s *Shipper) openCopier(ctx context.Context) error {
+	workers, rate := s.sub.Options.copyWorkers(), s.sub.Options.copyRate()
+	if s.copying.copier != nil && !s.copying.copier.Fits(workers, rate) {
+		s.closeCopier(ctx)
+	}
+	if s.copying.copier == nil {
+		s.copying.copier = copydata.New(copydata.Config{Session: s.session, Open: s.openSession, Subscription: s.sub.ID,
+			Key: s.sub.ProgressKey, Node: s.sub.Node, Server: s.sub.Server, Workers: workers, Rate: rate,
+			Log: s.log, Now: s.now, Stop: s.told})
+	}
+	if err := s.copying.copier.Connect(ctx); err != nil {
+		return s.explainConnect(err)
+	}
+	return nil
+}
+
+func (s *Shipper) closeCopier(ctx context.Context) {
+	if s.copying.copier != nil {
+		s.copying.copier.Close(ctx)
+		s.copying.copier = nil
+	}
+}
+
+// copyEpoch copies what it can in one snapshot.
+func (s *Shipper) copyEpoch(ctx context.Context) error {
+	if err := s.openCopier(ctx); err != nil {
+		return err
+	}
 	// Locked before the snapshot is taken, and so of the same content in it.
 	locked := make(map[uint32]string)
 	var names []string
-	for oid := range s.catalog.pending {
-		table := s.catalog.tables[oid]
-		locked[oid] = identifier(table.Schema) + "." + identifier(table.Name)
-		names = append(names, locked[oid])
+	for _, table := range s.copyTurn() {
+		locked[table.OID] = qualified(table)
+		names = append(names, locked[table.OID])
 	}
-	slices.Sort(names)
 	s.notes.paused = true
 	defer func() { s.notes.paused = false }()
 	return s.session.Pinned(ctx, names, func() error {
 		// the configuration as of the snapshot
-		if err := s.reload(ctx); err != nil {
-			return err
-		}
-		end, err := s.copyPosition(ctx)
+		generation, _, err := session.Value(ctx, s.session, "SELECT generation FROM courier.configuration")
 		if err != nil {
-			return err
+			return fmt.Errorf("look at the configuration: %w", err)
 		}
-		if err = s.shipUpTo(ctx); err != nil {
-			return err
+		if generation != strconv.FormatInt(s.sub.Generation, 10) {
+			if err = s.reload(ctx); err != nil {
+				return err
+			}
 		}
 		var tables []*Table
-		for oid := range s.catalog.pending {
-			table := s.catalog.tables[oid]
+		for _, table := range s.copyTurn() {
 			// one added or renamed meanwhile waits for the next time
-			if locked[oid] == identifier(table.Schema)+"."+identifier(table.Name) {
+			if locked[table.OID] == qualified(table) {
 				tables = append(tables, table)
 			}
 		}
-		return s.copyTables(ctx, tables, end)
+		return s.copyPinned(ctx, tables)
 	})
+}
+
+func qualified(table *Table) string { return identifier(table.Schema) + "." + identifier(table.Name) }
+
+// copyTurn lists the tables that an epoch works on: those that are partial, and as
+// many that are pending as may begin; parents of foreign keys first.
+func (s *Shipper) copyTurn() []*Table {
+	if s.copying.paused {
+		return nil
+	}
+	var partial, pending []*Table
+	for oid := range s.copying.partial {
+		partial = append(partial, s.catalog.tables[oid])
+	}
+	for oid := range s.copying.pending {
+		pending = append(pending, s.catalog.tables[oid])
+	}
+	order := func(a, b *Table) int {
+		return cmp.Or(cmp.Compare(s.catalog.ranks[a.OID], s.catalog.ranks[b.OID]),
+			strings.Compare(a.Schema, b.Schema), strings.Compare(a.Name, b.Name))
+	}
+	slices.SortFunc(partial, order)
+	slices.SortFunc(pending, order)
+	if !s.link.Replica {
+		// Foreign keys act on the node: children wait until their parents are whole.
+		rank := -1
+		for _, table := range append(slices.Clone(partial), pending...) {
+			if r := s.catalog.ranks[table.OID]; rank < 0 || r < rank {
+				rank = r
+			}
+		}
+		pending = slices.DeleteFunc(pending, func(t *Table) bool { return s.catalog.ranks[t.OID] > rank })
+	}
+	return append(partial, pending[:min(len(pending), max(mostBegun-len(partial), 1))]...)
+}
+
+// copyPinned is the part of an epoch in which the snapshot is pinned.
+func (s *Shipper) copyPinned(ctx context.Context, tables []*Table) error {
+	epoch := copydata.Epoch{Until: s.now().Add(epochLength)}
+	end, err := s.copyPosition(ctx)
+	if err != nil {
+		return err
+	}
+	if s.copying.copier.Shared() {
+		if epoch.Snapshot, _, err = session.Value(ctx, s.session, "SELECT pg_catalog.pg_export_snapshot()"); err != nil {
+			return fmt.Errorf("share the snapshot of the copy: %w", err)
+		}
+	}
+	if err = s.shipUpTo(ctx); err != nil {
+		return err
+	}
+	if err = s.moveTo(ctx, end); err != nil {
+		return err
+	}
+	epoch.Position = s.head
+	if err = s.beginTables(ctx, tables, end, epoch); err != nil {
+		return err
+	}
+	jobs, err := s.copyJobs(ctx, tables)
+	if err != nil {
+		return err
+	}
+	err = s.copying.copier.Run(ctx, epoch, jobs)
+	for oid, table := range s.copying.partial {
+		if table != nil && table.Return(jobs) {
+			s.copying.missed[oid] = true
+		}
+	}
+	if err != nil {
+		return s.explainCopy(ctx, err)
+	}
+	return s.finishTables(ctx, tables, end)
 }
 
 // copyPosition is the position of the pinned snapshot. What it sees is on disk
@@ -76,9 +268,6 @@ func (s *Shipper) copyPosition(ctx context.Context) (change.Position, error) {
 
 // shipUpTo ships the changes that the pinned snapshot sees.
 func (s *Shipper) shipUpTo(ctx context.Context) error {
-	if s.position == nil {
-		return nil
-	}
 	if s.position.End != nil {
 		if err := s.ship(ctx, queue.Resume(*s.position)); err != nil {
 			return err
@@ -91,256 +280,65 @@ func (s *Shipper) shipUpTo(ctx context.Context) error {
 	return s.ship(ctx, interval)
 }
 
-// copyTables copies tables inside one transaction on the target, which also
-// moves the progress there, so that no change the copy holds is shipped again.
-func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Position) error {
-	slices.SortFunc(tables, func(a, b *Table) int {
-		if d := s.catalog.ranks[a.OID] - s.catalog.ranks[b.OID]; d != 0 {
-			return d
-		}
-		return strings.Compare(a.Schema+"."+a.Name, b.Schema+"."+b.Name)
-	})
-	if err := s.requireEmpty(ctx, tables); err != nil {
+// moveTo moves the progress to the pinned snapshot, up to which all is shipped.
+func (s *Shipper) moveTo(ctx context.Context, end change.Position) error {
+	if s.head == end.String() {
+		return nil
+	}
+	if err := s.link.Exec(ctx, s.advance(end.String(), true)); err != nil {
 		return err
-	}
-	s.tellState("copying")
-	script := s.nextScript()
-	script.Append("BEGIN")
-	if s.position == nil {
-		script.Append("SELECT pg_catalog.set_config('synchronous_commit', 'on', true)")
-		script.Append(s.startProgress(end.String()))
-	} else {
-		script.Append(s.advance(end.String(), true))
-	}
-	for _, table := range tables {
-		script.Append(fmt.Sprintf(`INSERT INTO courier_target.copied (subscription, relation, added) VALUES (%s, %d, %s)
-			ON CONFLICT (subscription, relation) DO UPDATE SET added = excluded.added, copied_at = pg_catalog.clock_timestamp()`,
-			literal(s.sub.ProgressKey), table.OID, literal(table.Added.String())))
-		// the rows copied are later than those of any letter
-		if overtakes := s.overtakenByCopy(table.OID, end); len(overtakes) > 0 {
-			script.Append(s.overtakeStatement(overtakes))
-		}
-	}
-	if err := s.link.Exec(ctx, script.String()); err != nil {
-		return fmt.Errorf("begin the copy to node %s: %w", s.sub.Node, err)
-	}
-	for _, table := range tables {
-		s.log.Info("copying a table", "subscription", s.name, "node", s.sub.Node, "table", table.Schema+"."+table.Name)
-		if err := s.copyTable(ctx, table); err != nil {
-			return s.stopCopy(ctx, table, err)
-		}
-	}
-	// values that the rows copied may hold
-	if err := s.readSequences(ctx); err != nil {
-		return err
-	}
-	if err := s.tellNow(ctx); err != nil {
-		return err
-	}
-	if err := s.link.Exec(ctx, "COMMIT"); err != nil {
-		return fmt.Errorf("finish the copy to node %s: %w", s.sub.Node, err)
-	}
-	for _, table := range tables {
-		delete(s.catalog.pending, table.OID)
 	}
 	s.position, s.head = &end, end.String()
 	s.undurable, s.lastDurable, s.lastCheck = false, s.now(), s.now()
+	s.mark = flushMark{}
 	s.notes.durable, s.notes.due = s.head, true
-	s.shipped += int64(s.unit.shipped)
-	s.counts.merge(s.unit.counts)
-	s.forgetUnit()
 	return nil
 }
 
-// requireEmpty refuses to copy into tables that hold rows: some would be there
-// twice.
-func (s *Shipper) requireEmpty(ctx context.Context, tables []*Table) error {
+// copyJobs plans the partial tables that have no plan yet, and hands out what is
+// to be copied: rows that were missed, then chunks.
+func (s *Shipper) copyJobs(ctx context.Context, tables []*Table) ([]*copydata.Job, error) {
+	query := chunk.Local(s.session)
+	var done map[uint32][]copydata.Done
+	var jobs []*copydata.Job
 	for _, table := range tables {
-		name := tableName{table.Schema, table.Name}
-		remote := s.catalog.remote[name]
-		if remote == nil {
-			continue // reported when it is written to
-		}
-		only := ""
-		if remote.Only {
-			only = "ONLY "
-		}
-		if remote.RowSecurity { // of rows that it hides nothing can be known
-			if err := s.link.Exec(ctx, "SET row_security = on"); err != nil {
-				return err
-			}
-		}
-		rows, err := s.link.Query(ctx, "SELECT EXISTS (SELECT FROM "+only+identifier(name.schema)+"."+identifier(name.name)+")", 1)
-		if err != nil {
-			return s.stopCopy(ctx, table, err)
-		}
-		if remote.RowSecurity {
-			if err := s.link.Exec(ctx, "SET row_security = off"); err != nil {
-				return err
-			}
-		}
-		if string(rows[0][0]) == "t" {
-			stop := s.newCopyStop(table, &session.Error{SQLState: "55000", Message: "the table on the node already holds rows"})
-			stop.Advice = fmt.Sprintf("Empty table %s on node %s, or create the subscription with copy_data => false.", stop.Table, s.sub.Node)
-			return stop
-		}
-	}
-	return nil
-}
-
-// copyTable copies a table, or the partitions of one, page range by page range.
-func (s *Shipper) copyTable(ctx context.Context, table *Table) error {
-	relation, columns, err := s.sourceRelation(ctx, table)
-	if err != nil {
-		return err
-	}
-	oid := strconv.FormatUint(uint64(table.OID), 10)
-	leaves, err := s.session.Query(ctx, `SELECT c.oid::pg_catalog.regclass::pg_catalog.text,
-		pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::pg_catalog.int8,
-		pg_catalog.pg_table_size(c.oid)
-		FROM pg_catalog.pg_class c
-		WHERE c.relkind = 'r' AND (c.oid = $1::pg_catalog.oid
-		   OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass)))
-		ORDER BY c.oid`, oid)
-	if err != nil {
-		return fmt.Errorf("look at table %s: %w", relation, err)
-	}
-	if _, err = (lookup{s.catalog, ctx}).Target(relation); err != nil {
-		return err // even if there is no row to write
-	}
-	condition, err := s.copyCondition(ctx, table)
-	if err != nil {
-		return err
-	}
-	sent := false
-	for _, leaf := range leaves {
-		blocks, err := strconv.ParseInt(string(leaf[1]), 10, 64)
-		if err != nil {
-			return fmt.Errorf("look at table %s: %w", relation, err)
-		}
-		size, err := strconv.ParseInt(string(leaf[2]), 10, 64)
-		if err != nil {
-			return fmt.Errorf("look at table %s: %w", relation, err)
-		}
-		step := min(max(copyBytes*blocks/max(size, 1), 1), mostCopyBlocks)
-		for from := int64(0); from < blocks; from += step {
-			rows, err := s.session.Query(ctx, "SELECT "+strings.Join(columns, ", ")+" FROM ONLY "+string(leaf[0])+
-				" WHERE ctid >= $1::pg_catalog.tid AND ctid < $2::pg_catalog.tid"+condition,
-				fmt.Sprintf("(%d,0)", from), fmt.Sprintf("(%d,0)", from+step))
-			if err != nil {
-				return fmt.Errorf("read table %s: %w", relation, err)
-			}
-			script, err := s.renderCopy(ctx, relation, rows)
-			if err != nil {
-				return err
-			}
-			if sent {
-				if err = s.copied(ctx); err != nil {
-					return err
-				}
-			}
-			if sent = len(script.Bytes()) > 0; sent {
-				if err = s.link.Send(ctx, script.Bytes()); err != nil {
-					return err
-				}
-			}
-			s.unit.shipped += len(rows)
-			s.unit.counts.of(table.OID).copied += int64(len(rows))
-		}
-	}
-	if sent {
-		return s.copied(ctx)
-	}
-	return nil
-}
-
-// copied waits for the piece of the copy in flight.
-func (s *Shipper) copied(ctx context.Context) error {
-	outcome, err := s.link.Wait(ctx)
-	if err == nil && outcome.Err != nil {
-		err = outcome.Err
-	}
-	return err
-}
-
-func (s *Shipper) renderCopy(ctx context.Context, relation *change.Relation, rows []session.Row) (*render.Script, error) {
-	s.fold.Reset()
-	for _, row := range rows {
-		values := make([]change.Value, len(row))
-		for i, data := range row {
-			values[i] = change.Value{Kind: change.Text, Data: data}
-			if data == nil {
-				values[i].Kind = change.Null
-			}
-		}
-		s.fold.Add(&change.Change{Op: change.Insert, Relation: relation, New: values}, 0)
-	}
-	script := s.nextScript()
-	segments := s.fold.Segments()
-	for i := range segments {
-		if err := script.Segment(&segments[i], lookup{s.catalog, ctx}, &render.Options{}); err != nil {
-			return nil, err
-		}
-	}
-	return script, nil
-}
-
-// sourceRelation describes a table as it is now, without a key, since a copy only
-// inserts, and says how its columns are selected as text.
-func (s *Shipper) sourceRelation(ctx context.Context, table *Table) (*change.Relation, []string, error) {
-	// a session returns bytea, and domains over it, as raw bytes
-	rows, err := s.session.Query(ctx, `SELECT a.attname, a.atttypid, a.atttypmod,
-		pg_catalog.quote_ident(a.attname) || CASE WHEN (
-		    WITH RECURSIVE b AS (
-		        SELECT t.oid, t.typbasetype FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid
-		        UNION ALL
-		        SELECT t.oid, t.typbasetype FROM b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype)
-		    SELECT pg_catalog.bool_or(b.oid = 'pg_catalog.bytea'::pg_catalog.regtype) FROM b)
-		THEN '::pg_catalog.text' ELSE '' END
-		FROM pg_catalog.pg_attribute a
-		WHERE a.attrelid = $1::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-		ORDER BY a.attnum`, strconv.FormatUint(uint64(table.OID), 10))
-	if err != nil {
-		return nil, nil, fmt.Errorf("look at table %s.%s: %w", table.Schema, table.Name, err)
-	}
-	relation := &change.Relation{OID: table.OID, Schema: table.Schema, Name: table.Name, Identity: 'n'}
-	var selected []string
-	for _, row := range rows {
-		name := string(row[0])
-		if table.Filter.Columns != nil && !table.Filter.Columns[name] {
+		plan, partial := s.copying.partial[table.OID]
+		if !partial {
 			continue
 		}
-		oid, err1 := strconv.ParseUint(string(row[1]), 10, 32)
-		typmod, err2 := strconv.ParseInt(string(row[2]), 10, 32)
-		if err := errors.Join(err1, err2); err != nil {
-			return nil, nil, fmt.Errorf("look at table %s: %w", relation, err)
+		moved := false
+		var err error
+		if plan != nil {
+			if moved, err = plan.Moved(ctx, query); err != nil {
+				return nil, err
+			}
 		}
-		relation.Columns = append(relation.Columns, change.Column{Name: name, TypeOID: uint32(oid), TypeMod: int32(typmod)})
-		selected = append(selected, string(row[3]))
+		if plan == nil || moved {
+			if done == nil {
+				if done, err = copydata.ReadDone(ctx, s.link.Query, s.sub.ProgressKey); err != nil {
+					return nil, err
+				}
+			}
+			if plan, _, err = s.describe(ctx, table); err != nil {
+				return nil, err
+			}
+			plan.Tolerant = true
+			if err = plan.Plan(ctx, query, done[table.OID]); err != nil {
+				return nil, err
+			}
+			s.copying.partial[table.OID] = plan
+			if moved {
+				s.log.Info("a table was rewritten while it was copied, and is copied anew", "subscription", s.name, "table", plan.String())
+			}
+		}
+		if s.copying.missed[table.OID] {
+			rows, err := s.missedRows(ctx, plan)
+			if err != nil {
+				return nil, err
+			}
+			jobs = append(jobs, rows...)
+		}
+		jobs = append(jobs, plan.Jobs(mostJobs-min(len(jobs), mostJobs))...)
 	}
-	return relation, selected, nil
-}
-
-// stopCopy explains a copy that the target does not take.
-func (s *Shipper) stopCopy(ctx context.Context, table *Table, err error) error {
-	state := SQLState(err)
-	if state == "" || (state[:2] != "22" && state[:2] != "23" && state[:2] != "42") {
-		return fmt.Errorf("copy table %s.%s to node %s: %w", table.Schema, table.Name, s.sub.Node, err)
-	}
-	stop := s.newCopyStop(table, err)
-	stop.Advice = Hint(err)
-	if stop.Advice == "" {
-		stop.Advice = s.advice(err, stop.Table)
-	}
-	return s.explainRefusal(ctx, stop)
-}
-
-func (s *Shipper) newCopyStop(table *Table, err error) *StopError {
-	return &StopError{Subscription: s.name, Node: s.sub.Node, Op: "copy", Table: table.Schema + "." + table.Name,
-		Schema: table.Schema, Name: table.Name, Err: err}
-}
-
-// identifier quotes a name for SQL.
-func identifier(name string) string {
-	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+	return jobs, nil
 }

@@ -37,9 +37,13 @@ func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 	// What is kept in the queue goes by durable_position. Who has attached to a target
 	// that was restored has set it back: a shipper that knows nothing of it must not
 	// set it forth.
+	state := "streaming"
+	if s.copying.unfinished() {
+		state = "copying"
+	}
 	rows, err := s.session.Query(ctx, `INSERT INTO courier.subscription_state AS t
 		(subscription_id, state, position, durable_position, shipped, shipper, updated_at)
-		VALUES ($1::pg_catalog.int4, 'streaming', $2, nullif($3, ''), $4::pg_catalog.int8, $5, pg_catalog.clock_timestamp())
+		VALUES ($1::pg_catalog.int4, $7, $2, nullif($3, ''), $4::pg_catalog.int8, $5, pg_catalog.clock_timestamp())
 		ON CONFLICT (subscription_id) DO UPDATE SET state = excluded.state, position = excluded.position,
 		durable_position = coalesce(excluded.durable_position, t.durable_position),
 		shipped = t.shipped + excluded.shipped, shipper = excluded.shipper, updated_at = excluded.updated_at,
@@ -49,7 +53,7 @@ func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 		WHERE t.detached_at IS NULL AND t.state <> 'needs_resync' AND coalesce(t.durable_position, '') = $6
 		RETURNING t.durable_position`,
 		strconv.Itoa(s.sub.ID), s.position.String(), s.notes.durable,
-		strconv.FormatInt(s.shipped-s.notes.shipped, 10), s.kind, s.notes.held)
+		strconv.FormatInt(s.shipped-s.notes.shipped, 10), s.kind, s.notes.held, state)
 	if err == nil && len(rows) == 0 {
 		s.detach(ctx) // attaching finds out why
 		err = errMoved

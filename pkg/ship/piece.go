@@ -44,6 +44,7 @@ type piece struct {
 	unit      *piece   // the unit's first piece
 	durable   bool     // flushed on the target before it counts as applied
 	script    *render.Script
+	missed    []missedRow // of tables that are being copied
 
 	pass      *letter              // the unit passes its transaction and applies nothing
 	overtakes map[*letterKey]place // the unit's: rows of letters that it has changed since
@@ -219,10 +220,17 @@ func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Rela
 		if s.letters.index.tables != nil {
 			s.overtake(p.unit, &ch, p.places[tx])
 		}
-		if p.rows {
-			s.addNumbered(ch, tx)
+		add := func(ch *change.Change) {
+			if p.rows {
+				s.addNumbered(*ch, tx)
+			} else {
+				s.fold.Add(ch, tx)
+			}
+		}
+		if ch.Relation != nil && c.lookup.partial[ch.Relation.OID] {
+			c.overCopy(&ch, p, add)
 		} else {
-			s.fold.Add(&ch, tx)
+			add(&ch)
 		}
 		return nil
 	})
@@ -291,6 +299,9 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 	// of the whole unit: to say it twice does no harm
 	if len(p.unit.overtakes) > 0 {
 		script.Append(s.overtakeStatement(p.unit.overtakes))
+	}
+	if len(p.missed) > 0 {
+		script.Append(s.noteMissed(p.missed))
 	}
 	if sql := s.deferConstraints(p); sql != "" {
 		script.Append(sql)

@@ -36,6 +36,9 @@ type Config struct {
 	Now      func() time.Time // nil: time.Now
 	State    func(string)     // told when a copy begins; may be nil
 	Applied  func(Applied)    // told of each unit; may be nil
+	// Open opens a further session to copy tables in, and returns what closes it.
+	// Nil: there can be none.
+	Open func(context.Context) (session.Session, func(), error)
 }
 
 // ErrStopping says that Drain ended because it was told to.
@@ -53,6 +56,7 @@ type Shipper struct {
 	now           func() time.Time
 	tellState     func(string)
 	tellApplied   func(Applied)
+	openSession   func(context.Context) (session.Session, func(), error)
 
 	sub      *Subscription
 	catalog  *catalog
@@ -71,6 +75,7 @@ type Shipper struct {
 
 	letters   letters
 	sequences sequences
+	copying   copying
 	slowUntil place // transactions up to this one go row by row
 	limit     int   // most transactions of the next unit, 0 for no limit
 	schema    int   // metadata reloads since the last success
@@ -104,7 +109,7 @@ func New(config Config) *Shipper {
 	s := &Shipper{
 		session: config.Session, reader: config.Reader, name: config.Subscription, kind: config.Shipper,
 		inTransaction: config.InTransaction, locked: config.Leased, stopping: config.Stopping,
-		log: config.Log, now: config.Now, tellState: config.State, tellApplied: config.Applied,
+		log: config.Log, now: config.Now, tellState: config.State, tellApplied: config.Applied, openSession: config.Open,
 		catalog: newCatalog(config.Session), fold: batch.New(), counts: make(counts),
 		scripts: [2]*render.Script{{}, {}}, unit: unit{counts: make(counts)},
 	}
@@ -165,7 +170,7 @@ func (s *Shipper) drain(ctx context.Context) error {
 	if err := s.mindLetters(ctx, s.sub.Generation); err != nil {
 		return err
 	}
-	if len(s.catalog.pending) > 0 || s.position == nil {
+	if s.copying.due() || s.position == nil {
 		if err := s.copyPending(ctx); err != nil {
 			return err
 		}
@@ -201,7 +206,10 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 		if err = s.mindLetters(ctx, s.sub.Generation); err != nil {
 			return true, err
 		}
-		if len(s.catalog.pending) > 0 {
+		if err = s.noteCopies(ctx); err != nil {
+			return true, err
+		}
+		if s.copying.due() {
 			return true, s.copyPending(ctx)
 		}
 	}
@@ -373,6 +381,8 @@ func (s *Shipper) nextScript() *render.Script {
 func (s *Shipper) detach(ctx context.Context) {
 	s.flight, s.next, s.mark = nil, opened{}, flushMark{}
 	s.forgetUnit()
+	s.closeCopier(ctx)
+	s.copying.partial = nil
 	if s.link == nil {
 		return
 	}

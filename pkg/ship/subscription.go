@@ -34,6 +34,9 @@ type Options struct {
 	OnError    string      `json:"on_error"`
 	BatchRows  json.Number `json:"batch_rows"`
 	BatchBytes json.Number `json:"batch_bytes"`
+
+	CopyWorkers json.Number `json:"copy_workers"`
+	CopyRate    json.Number `json:"copy_rate"`
 }
 
 // Table is a table of a subscription.
@@ -69,6 +72,18 @@ const (
 func (o Options) batchLimits() (rows, bytes int) {
 	return numberOr(o.BatchRows, standardRows), numberOr(o.BatchBytes, standardBytes)
 }
+
+// standardWorkers is how many chunks are copied at once where the options say
+// nothing: while the node works on one, the next is read.
+const standardWorkers = 2
+
+func (o Options) copyWorkers() int { return min(numberOr(o.CopyWorkers, standardWorkers), mostWorkers) }
+
+// mostWorkers bounds the connections to a node.
+const mostWorkers = 64
+
+// copyRate is how many bytes of rows may be copied in a second; 0 for no limit.
+func (o Options) copyRate() int64 { return int64(numberOr(o.CopyRate, 0)) << 10 }
 
 func numberOr(number json.Number, standard int) int {
 	n, err := strconv.Atoi(number.String())

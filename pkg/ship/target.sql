@@ -32,6 +32,69 @@ COMMENT ON COLUMN courier_target.copied.relation IS 'OID of the table on the sou
 COMMENT ON COLUMN courier_target.copied.added IS 'Position at which the source had it added to a replication set.';
 COMMENT ON COLUMN courier_target.copied.copied_at IS 'When its rows had arrived.';
 
+CREATE TABLE IF NOT EXISTS courier_target.copying (
+    subscription pg_catalog.uuid NOT NULL,
+    relation     pg_catalog.oid NOT NULL,
+    added        pg_catalog.text NOT NULL,
+    began_at     pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    CONSTRAINT copying_pkey PRIMARY KEY (subscription, relation)
+);
+COMMENT ON TABLE courier_target.copying IS 'Tables of which a part of the existing rows has been copied.';
+COMMENT ON COLUMN courier_target.copying.subscription IS 'The subscription, as in progress.';
+COMMENT ON COLUMN courier_target.copying.relation IS 'OID of the table on the source.';
+COMMENT ON COLUMN courier_target.copying.added IS 'Which copy it is, as in copied.';
+COMMENT ON COLUMN courier_target.copying.began_at IS 'When its copy began.';
+
+CREATE TABLE IF NOT EXISTS courier_target.copied_chunk (
+    subscription pg_catalog.uuid NOT NULL,
+    relation     pg_catalog.oid NOT NULL,
+    leaf         pg_catalog.oid NOT NULL,
+    filenode     pg_catalog.oid NOT NULL,
+    from_block   pg_catalog.int8 NOT NULL,
+    to_block     pg_catalog.int8 NOT NULL,
+    rows         pg_catalog.int8 NOT NULL,
+    bytes        pg_catalog.int8 NOT NULL,
+    copied_at    pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    CONSTRAINT copied_chunk_pkey PRIMARY KEY (subscription, relation, leaf, from_block)
+);
+COMMENT ON TABLE courier_target.copied_chunk IS 'Ranges of pages of the source whose rows have arrived, each noted by the transaction that wrote them.';
+COMMENT ON COLUMN courier_target.copied_chunk.subscription IS 'The subscription, as in progress.';
+COMMENT ON COLUMN courier_target.copied_chunk.relation IS 'OID of the table on the source.';
+COMMENT ON COLUMN courier_target.copied_chunk.leaf IS 'OID of the table that has the pages: the same, or a partition of it.';
+COMMENT ON COLUMN courier_target.copied_chunk.filenode IS 'File of the pages; with another one they hold other rows.';
+COMMENT ON COLUMN courier_target.copied_chunk.from_block IS 'First page.';
+COMMENT ON COLUMN courier_target.copied_chunk.to_block IS 'The page behind the last.';
+COMMENT ON COLUMN courier_target.copied_chunk.rows IS 'How many rows were read there.';
+COMMENT ON COLUMN courier_target.copied_chunk.bytes IS 'How large the pages are, values out of line included.';
+COMMENT ON COLUMN courier_target.copied_chunk.copied_at IS 'When they had arrived.';
+
+CREATE TABLE IF NOT EXISTS courier_target.missed_row (
+    subscription pg_catalog.uuid NOT NULL,
+    relation     pg_catalog.oid NOT NULL,
+    key          pg_catalog.text[] NOT NULL
+);
+COMMENT ON TABLE courier_target.missed_row IS 'Rows that were changed while their table was being copied, by changes that do not hold all of the row: to be copied once more.';
+COMMENT ON COLUMN courier_target.missed_row.subscription IS 'The subscription, as in progress.';
+COMMENT ON COLUMN courier_target.missed_row.relation IS 'OID of the table on the source.';
+COMMENT ON COLUMN courier_target.missed_row.key IS 'Key of the row.';
+
+CREATE TABLE IF NOT EXISTS courier_target.piece (
+    subscription pg_catalog.uuid NOT NULL,
+    link         pg_catalog.int4 NOT NULL,
+    number       pg_catalog.int4 NOT NULL,
+    place        pg_catalog.int8 NOT NULL,
+    text         pg_catalog.text,
+    bytes        pg_catalog.bytea
+);
+ALTER TABLE courier_target.piece ALTER text SET STORAGE EXTERNAL, ALTER bytes SET STORAGE EXTERNAL;
+COMMENT ON TABLE courier_target.piece IS 'Slices of large values, until the transaction that sends them puts them together.';
+COMMENT ON COLUMN courier_target.piece.subscription IS 'The subscription, as in progress.';
+COMMENT ON COLUMN courier_target.piece.link IS 'Number of the connection.';
+COMMENT ON COLUMN courier_target.piece.number IS 'Number of the column.';
+COMMENT ON COLUMN courier_target.piece.place IS 'Where the slice begins in the value.';
+COMMENT ON COLUMN courier_target.piece.text IS 'The slice, of any type but bytea.';
+COMMENT ON COLUMN courier_target.piece.bytes IS 'The slice, of a bytea.';
+
 CREATE TABLE IF NOT EXISTS courier_target.event (
     event_id     pg_catalog.int8 GENERATED ALWAYS AS IDENTITY,
     subscription pg_catalog.uuid NOT NULL,
@@ -108,6 +171,25 @@ END
 $courier$;
 COMMENT ON FUNCTION courier_target.advance(pg_catalog.uuid, pg_catalog.text, pg_catalog.text, pg_catalog.bool) IS
     'Moves a subscription from one position to another; an error if it is not at the first.';
+
+CREATE OR REPLACE FUNCTION courier_target.hold_position(
+    subscription pg_catalog.uuid, "position" pg_catalog.text)
+RETURNS pg_catalog.void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $courier$
+BEGIN
+    PERFORM FROM courier_target.progress AS p
+    WHERE p.subscription = hold_position.subscription AND p.position = hold_position."position"
+    FOR SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the subscription is not at the position these rows are of'
+            USING ERRCODE = 'PC001',
+                  HINT = 'Another shipper has gone on, or the target was restored; copying goes on from what is found here.';
+    END IF;
+END
+$courier$;
+COMMENT ON FUNCTION courier_target.hold_position(pg_catalog.uuid, pg_catalog.text) IS
+    'Keeps a subscription at its position until the end of the transaction; an error if it is at another.';
 
 CREATE OR REPLACE FUNCTION courier_target.retry(
     subscription pg_catalog.uuid, k pg_catalog.pg_lsn, xid pg_catalog.xid8,

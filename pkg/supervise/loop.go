@@ -175,11 +175,30 @@ func (l *loop) session(ctx, abandon context.Context) (rest <-chan struct{}, err 
 	}
 	config := ship.Config{Session: sessions[0], Subscription: l.name, Shipper: shipperKind, Leased: true,
 		Stopping: ctx.Done(), Log: l.database.log, State: func(state string) { l.state.set(slog.LevelInfo, state, nil, 0) },
+		Open:    func(ctx context.Context) (session.Session, func(), error) { return l.openExtra(ctx, abandon) },
 		Applied: func(a ship.Applied) { l.database.config.Observer.Applied(l.database.name, l.name, a) }}
 	if held == 2 {
 		config.Reader = sessions[1]
 	}
 	return l.ship(ctx, abandon, sessions[0], ship.New(config))
+}
+
+// openExtra opens a session to copy tables in, if one is free that nobody needs
+// as their first. It ends with abandon at the latest.
+func (l *loop) openExtra(ctx, abandon context.Context) (session.Session, func(), error) {
+	budget := &l.database.budget
+	if !budget.tryExtra() {
+		return nil, nil, nil
+	}
+	s, err := session.Connect(ctx, l.database.dsn)
+	if err != nil {
+		budget.releaseExtra()
+		return nil, nil, err
+	}
+	return s, func() {
+		s.Close(abandon)
+		budget.releaseExtra()
+	}, nil
 }
 
 const (

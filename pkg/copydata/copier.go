@@ -1,0 +1,276 @@
+package copydata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/pg-courier/pg_courier/pkg/dblink"
+	"github.com/pg-courier/pg_courier/pkg/session"
+)
+
+// Config says for which subscription rows are copied, and how.
+type Config struct {
+	Session session.Session
+	// Open opens one more session on the source, and returns what closes it; a nil
+	// session if there is none to be had. Nil: there can be no other than the first.
+	Open func(context.Context) (s session.Session, close func(), err error)
+
+	Subscription int
+	Key          string // of its progress
+	Node, Server string
+	Workers      int   // lanes
+	Rate         int64 // bytes a second of rows; 0 for no limit
+	Log          *slog.Logger
+	Now          func() time.Time
+	// Stop says that no further chunk is to be begun. It may be called by several
+	// goroutines.
+	Stop func() bool
+}
+
+// Copier copies chunks of a subscription's tables. It is used by one goroutine.
+type Copier struct {
+	config Config
+	lanes  []*lane
+	pace   pace
+	head   string // position on the target
+
+	complete bool // there are no more sessions to be had
+
+	mu      sync.Mutex
+	waiting []*Job
+	sent    int64
+	failed  error
+}
+
+// New returns a copier without connections.
+func New(config Config) *Copier {
+	return &Copier{config: config, pace: pace{rate: config.Rate, now: config.Now}}
+}
+
+// Fits reports whether the copier was made for a configuration.
+func (c *Copier) Fits(workers int, rate int64) bool {
+	return c.config.Workers == workers && c.config.Rate == rate
+}
+
+// Connect opens the lanes that are not open yet. Called where no snapshot is held.
+func (c *Copier) Connect(ctx context.Context) error {
+	for number := len(c.lanes); number < max(c.config.Workers, 1) && !c.complete; number++ {
+		l := &lane{copier: c, number: number, session: c.config.Session}
+		if c.config.Open != nil {
+			own, end, err := c.config.Open(ctx)
+			if err != nil {
+				return fmt.Errorf("open a session to copy in: %w", err)
+			}
+			if own == nil && number > 0 {
+				c.complete = true
+				break
+			}
+			if own == nil {
+				c.config.Open = nil
+			} else {
+				l.session, l.close = own, end
+			}
+		}
+		c.lanes = append(c.lanes, l)
+		var err error
+		name := "pg_courier_" + strconv.Itoa(c.config.Subscription) + "_copy_" + strconv.Itoa(number)
+		if l.link, err = dblink.Open(ctx, l.session, name, c.config.Node, c.config.Server); err != nil {
+			return err
+		}
+		l.link.Log = c.config.Log
+		if err = l.link.Mark(ctx, c.config.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Shared says that lanes have sessions of their own, which a snapshot has to be
+// shared with.
+func (c *Copier) Shared() bool { return c.config.Open != nil }
+
+// Close ends all connections, whatever their state.
+func (c *Copier) Close(ctx context.Context) {
+	for _, l := range c.lanes {
+		if l.link != nil {
+			// What is in flight is found out from the node.
+			if err := l.link.Close(ctx); err != nil {
+				c.config.Log.Debug("close a connection that was copied over", "error", err.Error())
+			}
+		}
+		if l.close != nil {
+			l.close()
+		}
+	}
+	c.lanes = nil
+}
+
+// count adds to what was sent.
+func (c *Copier) count(bytes int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent += bytes
+}
+
+// Epoch is the time in which one snapshot of the source is read.
+type Epoch struct {
+	Position string // of that snapshot, and so of the subscription on the target
+	Snapshot string // its name, for sessions other than the first
+	Until    time.Time
+}
+
+// Run does jobs until all are done, the epoch is over or Stop says so; jobs that
+// were not begun stay in the tables. In the first session the snapshot must be
+// pinned.
+func (c *Copier) Run(ctx context.Context, epoch Epoch, jobs []*Job) error {
+	c.waiting, c.failed, c.head = jobs, nil, epoch.Position
+	for _, j := range jobs {
+		j.count = 0
+	}
+	run := c.runAlone
+	if c.config.Open != nil {
+		run = c.runTogether
+	}
+	err := run(ctx, epoch)
+	if err == nil {
+		err = c.failed
+	}
+	return err
+}
+
+// next hands out a job, or nil.
+func (c *Copier) next(epoch Epoch) *Job {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.waiting) == 0 || c.failed != nil || !c.config.Now().Before(epoch.Until) || c.config.Stop() {
+		return nil
+	}
+	j := c.waiting[0]
+	c.waiting = c.waiting[1:]
+	return j
+}
+
+// finish notes that a job is committed.
+func (c *Copier) finish(j *Job) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	j.table.finish(j)
+}
+
+func (c *Copier) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failed == nil || errors.Is(c.failed, context.Canceled) {
+		c.failed = err
+	}
+}
+
+// runAlone serves the lanes in turn: while the node works for one, the session
+// reads for the next.
+func (c *Copier) runAlone(ctx context.Context, epoch Epoch) error {
+	for active := true; active; {
+		active = false
+		for _, l := range c.lanes {
+			if l.job == nil {
+				j := c.next(epoch)
+				if j == nil {
+					continue
+				}
+				l.take(j)
+			}
+			active = true
+			done, err := l.step(ctx)
+			if err != nil {
+				return err
+			}
+			if done {
+				c.finish(l.job)
+				l.job = nil
+			}
+		}
+	}
+	return nil
+}
+
+// runTogether gives each lane a goroutine. When one fails the others finish what
+// they have begun.
+func (c *Copier) runTogether(ctx context.Context, epoch Epoch) error {
+	var group sync.WaitGroup
+	for _, l := range c.lanes {
+		group.Go(func() {
+			if err := l.runInSnapshot(ctx, epoch); err != nil {
+				c.fail(err)
+			}
+		})
+	}
+	group.Wait()
+	return nil
+}
+
+// runInSnapshot does jobs in a session of the lane's own.
+func (l *lane) runInSnapshot(ctx context.Context, epoch Epoch) error {
+	j := l.copier.next(epoch)
+	if j == nil {
+		return nil
+	}
+	for _, sql := range []string{"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SET TRANSACTION SNAPSHOT " + literal(epoch.Snapshot)} {
+		if _, err := l.session.Query(ctx, sql); err != nil {
+			return fmt.Errorf("read in the snapshot of the copy: %w", err)
+		}
+	}
+	for ; j != nil; j = l.copier.next(epoch) {
+		l.take(j)
+		for done := false; !done; {
+			var err error
+			if done, err = l.step(ctx); err != nil {
+				return err
+			}
+		}
+		l.copier.finish(j)
+		l.job = nil
+	}
+	if _, err := l.session.Query(ctx, "COMMIT"); err != nil {
+		return fmt.Errorf("end the snapshot of the copy: %w", err)
+	}
+	return nil
+}
+
+// Whole copies all rows of a table inside the transaction that is open on a link,
+// in the session that the link belongs to.
+func (c *Copier) Whole(ctx context.Context, s session.Session, link *dblink.Link, table *Table) error {
+	l := &lane{copier: c, number: -1, session: s, link: link}
+	for _, j := range table.Jobs(len(table.waiting)) {
+		l.take(j)
+		l.begun = true
+		if table.Target.RowSecurity() {
+			if err := link.Exec(ctx, "SET LOCAL row_security = on"); err != nil {
+				return err
+			}
+		}
+		for l.next != "" {
+			if err := l.read(ctx); err != nil {
+				return err
+			}
+			if !link.Busy() {
+				continue
+			}
+			outcome, err := link.Wait(ctx)
+			if err == nil && outcome.Err != nil {
+				err = outcome.Err
+			}
+			if err == nil {
+				err = l.check(outcome)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		table.finish(j)
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+package copydata
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/pg-courier/pg_courier/pkg/chunk"
+	"github.com/pg-courier/pg_courier/pkg/dblink"
+	"github.com/pg-courier/pg_courier/pkg/render"
+	"github.com/pg-courier/pg_courier/pkg/session"
+)
+
+const (
+	// statementBytes is about how long a statement with rows is.
+	statementBytes = 1 << 20
+	// largestRow is the size of a row that goes into one with others.
+	largestRow = 4 << 20
+)
+
+// Job is what a lane does in one transaction on the target: a chunk, or single
+// rows of a leaf.
+type Job struct {
+	table *Table
+	leaf  *leaf
+	pages chunk.PageRange
+	rows  []string // places of single rows, which are written whether they are there or not
+	also  string   // a statement before them, or ""
+	count int64    // rows sent
+	done  bool     // committed on the target
+}
+
+// lane is a connection to the node with the session that it belongs to.
+type lane struct {
+	copier  *Copier
+	number  int
+	session session.Session
+	close   func() // of a session of its own, or nil
+	link    *dblink.Link
+
+	job *Job
+
+	existing render.Existing
+	insert   render.Rows
+	query    string
+	next     string // place where reading goes on; "" when all is sent
+	behind   string // place where it ends
+	begun    bool   // the target's transaction
+	ending   bool   // its end is in flight
+	checked  int64  // rows of the statement in flight, or -1
+}
+
+// take begins a job.
+func (l *lane) take(j *Job) {
+	l.job, l.begun, l.ending, l.checked = j, false, false, -1
+	existing := render.Fail
+	switch {
+	case j.rows != nil:
+		existing = render.Replace
+	case j.table.Tolerant:
+		existing = render.Keep
+	}
+	l.existing = existing
+	l.insert = j.table.Target.Rows(existing, nil)
+	if j.rows == nil {
+		l.query = j.table.query(j.leaf, l.insert.Columns, "")
+		l.next, l.behind = j.pages.Bounds()
+		return
+	}
+	l.query = j.table.query(j.leaf, l.insert.Columns, " AND ctid = ANY ("+literal(string(array(j.rows)))+"::pg_catalog.tid[])")
+	l.next, l.behind = "(0,0)", "(4294967295,0)"
+}
+
+// step waits for what is in flight and sends what comes next; done says that the
+// job is committed.
+func (l *lane) step(ctx context.Context) (done bool, err error) {
+	if l.link.Busy() {
+		outcome, err := l.link.Wait(ctx)
+		if err == nil && outcome.Err != nil {
+			err = outcome.Err
+		}
+		if err == nil {
+			err = l.check(outcome)
+		}
+		if err != nil {
+			return false, &TableError{Table: l.job.table, Err: err}
+		}
+		if l.ending {
+			return true, nil
+		}
+	}
+	if l.next == "" {
+		return false, l.end(ctx)
+	}
+	return false, l.read(ctx)
+}
+
+// check makes sure that the node has taken all rows of a statement.
+func (l *lane) check(outcome dblink.Outcome) error {
+	expected := l.checked
+	l.checked = -1
+	if expected < 0 || len(outcome.Counts) == 0 || outcome.Counts[len(outcome.Counts)-1] == expected {
+		return nil
+	}
+	return &session.Error{SQLState: "55000", Message: fmt.Sprintf("of %d rows that were sent the node has written %d",
+		expected, outcome.Counts[len(outcome.Counts)-1]),
+		Hint: "A trigger or a rule of the table on the node keeps rows from it: disable it there."}
+}
+
+// prologue is what a job's transaction begins with.
+func (l *lane) prologue() string {
+	if l.begun {
+		return ""
+	}
+	l.begun = true
+	sql := "BEGIN;\nSELECT courier_target.hold_position(" + literal(l.copier.config.Key) + ", " + literal(l.copier.head) + ");\n"
+	if l.job.table.Target.RowSecurity() {
+		sql += "SET LOCAL row_security = on;\n"
+	}
+	if l.job.also != "" {
+		sql += l.job.also + ";\n"
+	}
+	return sql
+}
+
+// read sends the next rows.
+func (l *lane) read(ctx context.Context) error {
+	begun := l.begun
+	sent, err := l.link.SendRows(ctx, &dblink.Rows{Query: l.query, First: l.next, Last: l.behind,
+		Head: l.prologue() + l.insert.Head, Joints: array(l.insert.Joints), Most: statementBytes, Largest: largestRow})
+	if err != nil {
+		return &TableError{Table: l.job.table, Err: err}
+	}
+	l.next = sent.Next
+	l.job.count += sent.Rows
+	if sent.Rows == 0 {
+		l.begun = begun // nothing was sent
+	} else if l.checked = sent.Rows; l.job.table.Tolerant && l.job.rows == nil {
+		l.checked = -1
+	}
+	l.copier.count(sent.Bytes)
+	if sent.Sizes != nil {
+		if err = l.sendLarge(ctx, sent.Sizes); err != nil {
+			return &TableError{Table: l.job.table, Err: err}
+		}
+	}
+	return l.copier.pace.wait(ctx, l.session, sent.Bytes)
+}
+
+// end notes the chunk and commits.
+func (l *lane) end(ctx context.Context) error {
+	j := l.job
+	sql := l.prologue()
+	if j.rows == nil {
+		sql += fmt.Sprintf(`INSERT INTO courier_target.copied_chunk
+			(subscription, relation, leaf, filenode, from_block, to_block, rows, bytes)
+			VALUES (%s, %d, %d, %d, %d, %d, %d, %d);
+			`, literal(l.copier.config.Key), j.table.OID, j.leaf.OID, j.leaf.Filenode, j.pages.From, j.pages.To,
+			j.count, j.leaf.bytes(j.pages))
+	}
+	l.ending = true
+	if err := l.link.Send(ctx, []byte(sql+"COMMIT")); err != nil {
+		return &TableError{Table: j.table, Err: err}
+	}
+	return nil
+}
+
+// behindPlace is the place behind a row's, which is a page with a number on it.
+func behindPlace(place string) (string, error) {
+	block, item, ok := strings.Cut(strings.Trim(place, "()"), ",")
+	n, err := strconv.Atoi(item)
+	if !ok || err != nil {
+		return "", fmt.Errorf("a row's place is %q", place)
+	}
+	return "(" + block + "," + strconv.Itoa(n+1) + ")", nil
+}
+
+// TableError is an error of copying a table.
+type TableError struct {
+	Table *Table
+	Err   error
+}
+
+// Error implements error.
+func (e *TableError) Error() string { return "copy table " + e.Table.String() + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *TableError) Unwrap() error { return e.Err }

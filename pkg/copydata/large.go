@@ -1,0 +1,100 @@
+package copydata
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/pg-courier/pg_courier/pkg/dblink"
+)
+
+const (
+	// sliceBytes is how much of a large value goes into one statement.
+	sliceBytes = 2 << 20
+	// smallValue is the size of a value that is not worth cutting up.
+	smallValue = 64 << 10
+)
+
+// sendLarge sends the row at l.next, whose values have these sizes: the large
+// ones in slices, which the statement that inserts it puts together. It goes on
+// behind the row, and leaves nothing in flight.
+func (l *lane) sendLarge(ctx context.Context, sizes []int64) error {
+	t := l.job.table
+	place := l.next
+	behind, err := behindPlace(place)
+	if err != nil {
+		return err
+	}
+	values, err := l.sendSlices(ctx, place, sizes)
+	if err != nil {
+		return err
+	}
+	insert := t.Target.Rows(l.existing, values)
+	clean := fmt.Sprintf(";\nDELETE FROM courier_target.piece WHERE subscription = %s AND link = %d",
+		literal(l.copier.config.Key), l.number)
+	l.job.count++
+	l.next = behind
+	if len(insert.Columns) == 0 {
+		if err = l.link.Send(ctx, []byte(l.prologue()+insert.Head+clean)); err != nil {
+			return err
+		}
+		return l.settle(ctx)
+	}
+	joints := slices.Clone(insert.Joints)
+	joints[len(joints)-1] += clean
+	sent, err := l.link.SendRows(ctx, &dblink.Rows{Query: t.query(l.job.leaf, insert.Columns, ""), First: place, Last: behind,
+		Head: l.prologue() + insert.Head, Joints: array(joints), Most: statementBytes, Largest: math.MaxInt32})
+	if err != nil {
+		return err
+	}
+	if sent.Rows != 1 {
+		return fmt.Errorf("at %s there are %d rows", place, sent.Rows)
+	}
+	return l.settle(ctx)
+}
+
+// sendSlices sends the large values of a row, and returns for each of them the
+// expression that puts it together. There may be none: many small values make a
+// large row, too.
+func (l *lane) sendSlices(ctx context.Context, place string, sizes []int64) (map[int]string, error) {
+	values := make(map[int]string)
+	for i, size := range sizes {
+		if size <= smallValue {
+			continue
+		}
+		number, column := l.insert.Columns[i], "text"
+		if l.job.table.Binary[number] {
+			column = "bytes"
+		}
+		query := l.job.table.query(l.job.leaf, []int{number}, "")
+		for offset := int64(0); offset >= 0; {
+			head := l.prologue() + fmt.Sprintf("INSERT INTO courier_target.piece (subscription, link, number, place, %s) VALUES (%s, %d, %d, %d, '",
+				column, literal(l.copier.config.Key), l.number, number, offset)
+			next, err := l.link.SendValue(ctx, query, place, 1, offset, sliceBytes, head, "')")
+			if err != nil {
+				return nil, err
+			}
+			if err = l.settle(ctx); err != nil {
+				return nil, err
+			}
+			if err = l.copier.pace.wait(ctx, l.session, sliceBytes); err != nil {
+				return nil, err
+			}
+			l.copier.count(min(sliceBytes, size))
+			offset = next
+		}
+		values[number] = fmt.Sprintf("(SELECT pg_catalog.string_agg(p.%s, '' ORDER BY p.place) FROM courier_target.piece AS p WHERE p.subscription = %s AND p.link = %d AND p.number = %d)",
+			column, literal(l.copier.config.Key), l.number, number)
+	}
+	return values, nil
+}
+
+// settle waits for what is in flight.
+func (l *lane) settle(ctx context.Context) error {
+	outcome, err := l.link.Wait(ctx)
+	if err == nil && outcome.Err != nil {
+		err = outcome.Err
+	}
+	return err
+}

@@ -1,0 +1,266 @@
+package copydata
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/pg-courier/pg_courier/pkg/change"
+	"github.com/pg-courier/pg_courier/pkg/chunk"
+	"github.com/pg-courier/pg_courier/pkg/render"
+)
+
+// chunkBytes is about how large a chunk is, values out of line included: large
+// enough for its commit not to count, and small enough to be done twice.
+const chunkBytes = 8 << 20
+
+// Table is a table that is copied.
+type Table struct {
+	OID          uint32
+	Schema, Name string
+	Relation     *change.Relation // as it is now, with its key
+	Selected     []string         // its columns, quoted
+	Types        []string         // theirs, as in SQL
+	Binary       []bool           // which of them are bytea
+	Target       *render.Target   // of the same relation
+	Condition    string           // on the rows that are copied, with AND before it, or ""
+	// Tolerant says that rows which the target has are left alone: it may have got
+	// them from changes. They are what the source has at the position.
+	Tolerant bool
+
+	leaves  []*leaf
+	waiting []*Job
+	flying  int
+
+	ChunksDone, ChunksTotal int64
+	RowsDone                int64
+	BytesDone, BytesTotal   int64
+}
+
+// leaf is a part of a table that has pages.
+type leaf struct {
+	chunk.Leaf
+	done []chunk.PageRange
+}
+
+// bytes is the size of a range.
+func (l *leaf) bytes(r chunk.PageRange) int64 { return l.Bytes * (r.To - r.From) / max(l.Blocks, 1) }
+
+// isDone reports whether a page is in a chunk that is done.
+func (l *leaf) isDone(block int64) bool {
+	for _, r := range l.done {
+		if r.From <= block && block < r.To {
+			return true
+		}
+	}
+	return false
+}
+
+// String is the table's name for messages.
+func (t *Table) String() string { return t.Schema + "." + t.Name }
+
+// Plan cuts the table into chunks, but for those that are noted on the target. A
+// leaf that was rewritten since begins anew: its rows are on other pages.
+func (t *Table) Plan(ctx context.Context, query chunk.Query, done []Done) error {
+	leaves, err := chunk.Leaves(ctx, query, strconv.FormatUint(uint64(t.OID), 10))
+	if err != nil {
+		return err
+	}
+	t.leaves, t.waiting = nil, nil
+	t.ChunksDone, t.ChunksTotal, t.RowsDone, t.BytesDone, t.BytesTotal = 0, 0, 0, 0, 0
+	for i := range leaves {
+		l := &leaf{Leaf: leaves[i]}
+		for _, d := range done {
+			if d.Leaf == l.OID && d.Filenode == l.Filenode {
+				l.done = append(l.done, d.PageRange)
+				t.RowsDone += d.Rows
+				t.BytesDone += d.Bytes
+			}
+		}
+		t.ChunksDone += int64(len(l.done))
+		t.BytesTotal += l.Bytes
+		for _, r := range l.Without(l.done, chunkBytes) {
+			t.waiting = append(t.waiting, &Job{table: t, leaf: l, pages: r})
+		}
+		t.leaves = append(t.leaves, l)
+	}
+	t.ChunksTotal = t.ChunksDone + int64(len(t.waiting))
+	t.BytesDone = min(t.BytesDone, t.BytesTotal)
+	return nil
+}
+
+// Moved reports whether the table's pages are not those it was planned for: it
+// was rewritten, or has got or lost partitions.
+func (t *Table) Moved(ctx context.Context, query chunk.Query) (bool, error) {
+	leaves, err := chunk.Leaves(ctx, query, strconv.FormatUint(uint64(t.OID), 10))
+	if err != nil || len(leaves) != len(t.leaves) {
+		return true, err
+	}
+	for i := range leaves {
+		if leaves[i].OID != t.leaves[i].OID || leaves[i].Filenode != t.leaves[i].Filenode {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Outstanding is how many chunks are yet to be copied.
+func (t *Table) Outstanding() int { return len(t.waiting) + t.flying }
+
+// query selects columns of the rows of a leaf, with what is to follow the places.
+func (t *Table) query(l *leaf, columns []int, and string) string {
+	var b strings.Builder
+	b.WriteString("SELECT ctid")
+	for _, column := range columns {
+		b.WriteString(", " + t.Selected[column])
+	}
+	b.WriteString(" FROM ONLY " + l.Name + " WHERE ctid >= $1 AND ctid < $2" + and + t.Condition)
+	return b.String()
+}
+
+// CountQuery counts the rows that are to be on the target.
+func (t *Table) CountQuery() string {
+	if len(t.leaves) == 0 {
+		return "SELECT 0"
+	}
+	counts := make([]string, len(t.leaves))
+	for i, l := range t.leaves {
+		counts[i] = "(SELECT pg_catalog.count(*) FROM ONLY " + l.Name + " WHERE true" + t.Condition + ")"
+	}
+	return "SELECT " + strings.Join(counts, " + ")
+}
+
+// Done is a chunk that is noted on the target.
+type Done struct {
+	chunk.PageRange
+	Relation, Filenode uint32
+	Rows, Bytes        int64
+}
+
+// ReadDone lists the chunks that a node has noted, by table.
+func ReadDone(ctx context.Context, query chunk.Query, key string) (map[uint32][]Done, error) {
+	rows, err := query(ctx, `SELECT relation, leaf, filenode, from_block, to_block, rows, bytes
+		FROM courier_target.copied_chunk WHERE subscription = `+literal(key), 7)
+	if err != nil {
+		return nil, fmt.Errorf("read which chunks are copied: %w", err)
+	}
+	done := make(map[uint32][]Done)
+	for _, row := range rows {
+		var n [7]int64
+		for i := range n {
+			if n[i], err = strconv.ParseInt(string(row[i]), 10, 64); err != nil {
+				return nil, fmt.Errorf("read which chunks are copied: %w", err)
+			}
+		}
+		d := Done{PageRange: chunk.PageRange{Leaf: uint32(n[1]), From: n[3], To: n[4]},
+			Relation: uint32(n[0]), Filenode: uint32(n[2]), Rows: n[5], Bytes: n[6]}
+		done[d.Relation] = append(done[d.Relation], d)
+	}
+	return done, nil
+}
+
+// literal quotes a text for SQL.
+func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
+
+// array is a list of texts as the literal of an array.
+func array(list []string) []byte {
+	b := []byte{'{'}
+	for i, text := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '"')
+		for j := range len(text) {
+			if text[j] == '"' || text[j] == '\\' {
+				b = append(b, '\\')
+			}
+			b = append(b, text[j])
+		}
+		b = append(b, '"')
+	}
+	return append(b, '}')
+}
+
+// Jobs takes the chunks that are to be copied next, at most so many. They are to be
+// run; what is left is put back by Return.
+func (t *Table) Jobs(most int) []*Job {
+	n := min(most, len(t.waiting))
+	jobs := t.waiting[:n:n]
+	t.waiting = t.waiting[n:]
+	t.flying += n
+	return jobs
+}
+
+// Return takes back the chunks that were not done, and reports whether there are
+// single rows that were not.
+func (t *Table) Return(jobs []*Job) (rows bool) {
+	var left []*Job
+	for _, j := range jobs {
+		switch {
+		case j.table != t || j.done:
+		case j.rows != nil:
+			rows = true
+		default:
+			left = append(left, j)
+			t.flying--
+		}
+	}
+	t.waiting = append(left, t.waiting...)
+	return rows
+}
+
+// finish counts a job that is committed.
+func (t *Table) finish(j *Job) {
+	j.done = true
+	if j.rows != nil {
+		return
+	}
+	t.flying--
+	j.leaf.done = append(j.leaf.done, j.pages)
+	t.ChunksDone++
+	t.RowsDone += j.count
+	t.BytesDone = min(t.BytesDone+j.leaf.bytes(j.pages), t.BytesTotal)
+}
+
+// Place is where a row is, and under which number it was asked for.
+type Place struct {
+	Leaf   uint32
+	Row    string // its ctid
+	Number int
+}
+
+// Rows makes jobs of rows that are written whether the target has them or not,
+// one a leaf. Rows on pages that are yet to be copied are left out. A job's
+// statement is asked for with the numbers of its rows; it runs with them.
+func (t *Table) Rows(places []Place, statement func(numbers []int) string) (jobs []*Job, numbers []int) {
+	byLeaf := make(map[uint32]*leaf, len(t.leaves))
+	for _, l := range t.leaves {
+		byLeaf[l.OID] = l
+	}
+	byJob := make(map[uint32][]int)
+	for _, p := range places {
+		l := byLeaf[p.Leaf]
+		if l == nil {
+			continue // of a partition that is planned with the next snapshot
+		}
+		block, _, _ := strings.Cut(strings.TrimPrefix(p.Row, "("), ",")
+		if n, err := strconv.ParseInt(block, 10, 64); err == nil && n < l.Blocks && !l.isDone(n) {
+			continue
+		}
+		if byJob[p.Leaf] == nil {
+			jobs = append(jobs, &Job{table: t, leaf: l})
+		}
+		byJob[p.Leaf] = append(byJob[p.Leaf], p.Number)
+		for _, j := range jobs {
+			if j.leaf == l {
+				j.rows = append(j.rows, p.Row)
+			}
+		}
+		numbers = append(numbers, p.Number)
+	}
+	for _, j := range jobs {
+		j.also = statement(byJob[j.leaf.OID])
+	}
+	return jobs, numbers
+}

@@ -1,0 +1,309 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/pg-courier/pg_courier/pkg/change"
+	"github.com/pg-courier/pg_courier/pkg/chunk"
+	"github.com/pg-courier/pg_courier/pkg/copydata"
+	"github.com/pg-courier/pg_courier/pkg/render"
+	"github.com/pg-courier/pg_courier/pkg/session"
+)
+
+// The policies of option on_existing.
+const (
+	existingError    = "error"
+	existingMerge    = "merge"
+	existingTruncate = "truncate"
+)
+
+// beginTables makes pending tables partial, and copies those at once that can't
+// be. Of all tables that wait none is begun before each was found fit.
+func (s *Shipper) beginTables(ctx context.Context, tables []*Table, end change.Position, epoch copydata.Epoch) error {
+	if err := s.checkPending(ctx); err != nil {
+		return err
+	}
+	var begun []*copydata.Table
+	var whole []*Table
+	for _, table := range tables {
+		if !s.copying.pending[table.OID] {
+			continue
+		}
+		described, byKey, err := s.describe(ctx, table)
+		if err != nil {
+			return err
+		}
+		if !byKey {
+			whole = append(whole, table)
+			continue
+		}
+		if err = described.Plan(ctx, chunk.Local(s.session), nil); err != nil {
+			return err
+		}
+		begun = append(begun, described)
+	}
+	if err := s.beginByKey(ctx, begun, end); err != nil {
+		return err
+	}
+	if len(whole) > 0 {
+		return s.copyWhole(ctx, whole, end)
+	}
+	return nil
+}
+
+// checkPending makes sure that each pending table can be copied: before anything
+// of any is written.
+func (s *Shipper) checkPending(ctx context.Context) error {
+	for oid := range s.copying.pending {
+		if s.copying.checked[oid] {
+			continue
+		}
+		table := s.catalog.tables[oid]
+		if _, _, err := s.describe(ctx, table); err != nil {
+			var drift *render.DriftError
+			if errors.As(err, &drift) {
+				return s.stopCopy(ctx, table, err)
+			}
+			return err
+		}
+		if err := s.requireInsertable(ctx, table); err != nil {
+			return err
+		}
+		if s.onExisting(oid) == existingError {
+			if err := s.requireEmpty(ctx, table); err != nil {
+				return err
+			}
+		}
+		s.copying.checked[oid] = true
+	}
+	return nil
+}
+
+// onExisting is what is done about rows that the node has. Those of a copy that
+// was given up are from here.
+func (s *Shipper) onExisting(oid uint32) string {
+	if policy := s.copying.policy[oid]; policy != existingError || !s.copying.own[oid] {
+		return policy
+	}
+	return existingMerge
+}
+
+// beginByKey notes tables as partial, at the position of the pinned snapshot.
+func (s *Shipper) beginByKey(ctx context.Context, tables []*copydata.Table, end change.Position) error {
+	if len(tables) == 0 {
+		return nil
+	}
+	script := s.nextScript()
+	script.Append("BEGIN")
+	script.Append(s.holdPosition())
+	script.Append("SELECT pg_catalog.set_config('synchronous_commit', 'on', true)")
+	for _, table := range tables {
+		key := literal(s.sub.ProgressKey)
+		switch s.onExisting(table.OID) {
+		case existingTruncate:
+			script.Append("TRUNCATE TABLE " + onlyTarget(table))
+		case existingMerge:
+			table.Tolerant = true
+		}
+		for _, note := range []string{"copied", "copied_chunk", "missed_row"} {
+			script.Append(fmt.Sprintf("DELETE FROM courier_target.%s WHERE subscription = %s AND relation = %d", note, key, table.OID))
+		}
+		script.Append(fmt.Sprintf(`INSERT INTO courier_target.copying (subscription, relation, added) VALUES (%s, %d, %s)
+			ON CONFLICT (subscription, relation) DO UPDATE SET added = excluded.added, began_at = pg_catalog.clock_timestamp()`,
+			key, table.OID, literal(s.copying.names[table.OID])))
+		// the rows copied are later than those of any letter
+		if overtakes := s.overtakenByCopy(table.OID, end); len(overtakes) > 0 {
+			script.Append(s.overtakeStatement(overtakes))
+		}
+	}
+	script.Append("COMMIT")
+	if err := s.link.Exec(ctx, script.String()); err != nil {
+		return s.stopCopy(ctx, s.catalog.tables[tables[0].OID], err)
+	}
+	for _, table := range tables {
+		s.log.Info("copying a table", "subscription", s.name, "node", s.sub.Node, "table", table.String(), "chunks", table.ChunksTotal)
+		s.setPartial(table.OID, table)
+	}
+	return nil
+}
+
+func (s *Shipper) setPartial(oid uint32, table *copydata.Table) {
+	delete(s.catalog.pending, oid)
+	delete(s.copying.pending, oid)
+	s.copying.partial[oid] = table
+	s.catalog.partial[oid] = true
+	s.catalog.tables[oid].Filter.Partial = true
+}
+
+func (s *Shipper) setCopied(oid uint32) {
+	delete(s.catalog.pending, oid)
+	delete(s.copying.pending, oid)
+	delete(s.copying.partial, oid)
+	delete(s.copying.missed, oid)
+	delete(s.catalog.partial, oid)
+	s.catalog.tables[oid].Filter.Partial = false
+}
+
+// holdPosition keeps the target at its position until its transaction ends.
+func (s *Shipper) holdPosition() string {
+	return "SELECT courier_target.hold_position(" + literal(s.sub.ProgressKey) + ", " + literal(s.head) + ")"
+}
+
+func onlyTarget(table *copydata.Table) string {
+	if table.Target.Plain() {
+		return "ONLY " + table.Target.Name()
+	}
+	return table.Target.Name()
+}
+
+// describe says how a table is copied as it is now, and whether by key.
+func (s *Shipper) describe(ctx context.Context, table *Table) (described *copydata.Table, byKey bool, err error) {
+	described = &copydata.Table{OID: table.OID, Schema: table.Schema, Name: table.Name}
+	if err = s.sourceRelation(ctx, table, described); err != nil {
+		return nil, false, err
+	}
+	name := tableName{table.Schema, table.Name}
+	if described.Target, err = render.Compile(described.Relation, s.catalog.remote[name], &table.Filter); err != nil {
+		return nil, false, (lookup{s.catalog, ctx}).withType(described.Relation, err)
+	}
+	if described.Condition, err = s.copyCondition(ctx, table); err != nil {
+		return nil, false, err
+	}
+	if !described.Relation.HasKey() || !table.sendsAll() || described.Target.RowSecurity() || s.catalog.remote[name].View {
+		return described, false, nil
+	}
+	byKey, err = s.hasKey(ctx, described)
+	return described, byKey, err
+}
+
+// sendsAll says that every change of the table is sent.
+func (t *Table) sendsAll() bool {
+	all := func(f *render.Filter) bool { return f.Insert && f.Update && f.Delete }
+	for i := range t.members {
+		if !all(&t.members[i].allows) {
+			return false
+		}
+	}
+	return all(&t.Filter) && t.Filter.Truncate
+}
+
+// hasKey asks whether the table on the node is kept by the key of the source's.
+func (s *Shipper) hasKey(ctx context.Context, table *copydata.Table) (bool, error) {
+	var columns []string
+	for _, i := range table.Relation.Keys() {
+		if table.Relation.Columns[i].Generated {
+			return false, nil
+		}
+		columns = append(columns, literal(table.Relation.Columns[i].Name))
+	}
+	rows, err := s.link.Query(ctx, fmt.Sprintf(`SELECT EXISTS (
+		SELECT FROM pg_catalog.pg_index AS i
+		WHERE i.indrelid = %s::pg_catalog.regclass AND i.indisunique AND i.indisvalid AND i.indimmediate
+		  AND i.indpred IS NULL AND i.indexprs IS NULL
+		  AND ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a
+		            WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])
+		            ORDER BY 1)
+		    = ARRAY(SELECT c FROM pg_catalog.unnest(ARRAY[%s]::pg_catalog.text[]) AS c ORDER BY 1))`,
+		literal(table.Target.Name()), strings.Join(columns, ", ")), 1)
+	if err != nil {
+		return false, err
+	}
+	return string(rows[0][0]) == "t", nil
+}
+
+// sourceRelation describes a table as it is now, and says how its columns are
+// selected.
+func (s *Shipper) sourceRelation(ctx context.Context, table *Table, described *copydata.Table) error {
+	oid := strconv.FormatUint(uint64(table.OID), 10)
+	rows, err := s.session.Query(ctx, `SELECT a.attname, a.atttypid, a.atttypmod, pg_catalog.quote_ident(a.attname), pg_catalog.format_type(a.atttypid, -1),
+		(WITH RECURSIVE b AS (
+		    SELECT t.oid, t.typbasetype FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid
+		    UNION ALL
+		    SELECT t.oid, t.typbasetype FROM b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype)
+		 SELECT pg_catalog.bool_or(b.oid = 'pg_catalog.bytea'::pg_catalog.regtype) FROM b),
+		coalesce(a.attname = ANY (k.names), false), a.attgenerated <> '',
+		c.relreplident = 'f' AND pg_catalog.cardinality(k.names) = (
+		    SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute AS o
+		    WHERE o.attrelid = c.oid AND o.attnum > 0 AND NOT o.attisdropped AND o.attgenerated = '')
+		FROM pg_catalog.pg_class AS c
+		CROSS JOIN courier.key_columns(c.oid::pg_catalog.regclass) AS k (names)
+		JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid
+		WHERE c.oid = $1::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped
+		  AND (a.attgenerated = '' OR a.attname = ANY (k.names))
+		ORDER BY a.attnum`, oid)
+	if err != nil {
+		return fmt.Errorf("look at table %s.%s: %w", table.Schema, table.Name, err)
+	}
+	relation := &change.Relation{OID: table.OID, Schema: table.Schema, Name: table.Name, Identity: 'd'}
+	for _, row := range rows {
+		name, key := string(row[0]), string(row[6]) == "t"
+		if table.Filter.Columns != nil && !table.Filter.Columns[name] && !key {
+			continue
+		}
+		typeOID, err1 := strconv.ParseUint(string(row[1]), 10, 32)
+		typmod, err2 := strconv.ParseInt(string(row[2]), 10, 32)
+		if err := errors.Join(err1, err2); err != nil {
+			return fmt.Errorf("look at table %s: %w", relation, err)
+		}
+		if string(row[8]) == "t" { // rows are known by all their columns
+			key, relation.Identity = false, 'n'
+		}
+		relation.Columns = append(relation.Columns, change.Column{Name: name, TypeOID: uint32(typeOID), TypeMod: int32(typmod),
+			Key: key, Generated: string(row[7]) == "t"})
+		described.Selected = append(described.Selected, string(row[3]))
+		described.Types = append(described.Types, string(row[4]))
+		described.Binary = append(described.Binary, string(row[5]) == "t")
+	}
+	described.Relation = relation
+	return nil
+}
+
+// requireInsertable makes sure that the role may write to a table.
+func (s *Shipper) requireInsertable(ctx context.Context, table *Table) error {
+	rows, err := s.link.Query(ctx, fmt.Sprintf(`SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+		AND (pg_catalog.has_table_privilege(c.oid, 'INSERT') OR pg_catalog.has_any_column_privilege(c.oid, 'INSERT'))
+		FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+		WHERE n.nspname = %s AND c.relname = %s`, literal(table.Schema), literal(table.Name)), 1)
+	if err != nil {
+		return err
+	}
+	if len(rows) == 1 && string(rows[0][0]) == "t" {
+		return nil
+	}
+	return s.stopCopy(ctx, table, &session.Error{SQLState: "42501", Message: "permission denied for table " + table.Name})
+}
+
+// requireEmpty refuses to copy into a table that holds rows: some would be there
+// twice.
+func (s *Shipper) requireEmpty(ctx context.Context, table *Table) error {
+	name := tableName{table.Schema, table.Name}
+	remote := s.catalog.remote[name]
+	only := ""
+	if remote.Only {
+		only = "ONLY "
+	}
+	if remote.RowSecurity { // of rows that it hides nothing can be known
+		if err := s.link.Exec(ctx, "SET row_security = on"); err != nil {
+			return err
+		}
+	}
+	rows, err := s.link.Query(ctx, "SELECT EXISTS (SELECT FROM "+only+identifier(name.schema)+"."+identifier(name.name)+")", 1)
+	if err != nil {
+		return s.stopCopy(ctx, table, err)
+	}
+	if remote.RowSecurity {
+		if err := s.link.Exec(ctx, "SET row_security = off"); err != nil {
+			return err
+		}
+	}
+	if string(rows[0][0]) == "t" {
+		stop := s.newCopyStop(table, &session.Error{SQLState: "55000", Message: "the table on the node already holds rows"})
+		stop.Advice = fmt.Sprintf("Empty table %s on node %s; or set the subscription's option on_existing to merge, which makes its rows equal to the source's, or to truncate; or create the subscription with copy_data => false.", stop.Table, s.sub.Node)
+		return stop
+	}
+	return nil
+}

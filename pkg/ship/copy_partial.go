@@ -1,0 +1,154 @@
+package ship
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pg-courier/pg_courier/pkg/change"
+	"github.com/pg-courier/pg_courier/pkg/copydata"
+)
+
+// overCopy calls f with what a change of a table that is partial becomes, so that
+// it leaves the rows that are there as they are on the source, whether the row that
+// it changes has been copied yet or not. An update that does not carry all of the
+// row can't do that: the row is noted to be copied once more.
+func (c *cutter) overCopy(ch *change.Change, p *piece, f func(*change.Change)) {
+	switch ch.Op {
+	case change.Insert:
+		upsert := *ch
+		upsert.Op = change.Upsert
+		f(&upsert)
+	case change.Update:
+		for i := range ch.New {
+			if ch.New[i].Kind == change.Unchanged {
+				p.missed = append(p.missed, missedRow{ch.Relation.OID, keyOf(ch.Relation, ch.New)})
+				f(ch)
+				return
+			}
+		}
+		if ch.Old != nil {
+			f(&change.Change{Op: change.Delete, Relation: ch.Relation, Old: ch.Old})
+		}
+		upsert := change.Change{Op: change.Upsert, Relation: ch.Relation, New: ch.New}
+		f(&upsert)
+	default:
+		f(ch)
+	}
+}
+
+// missedRow is a row to be copied once more.
+type missedRow struct {
+	relation uint32
+	key      []string // in the order of the relation's columns
+}
+
+func keyOf(relation *change.Relation, row []change.Value) []string {
+	var key []string
+	for _, i := range relation.Keys() {
+		key = append(key, string(row[i].Data))
+	}
+	return key
+}
+
+// noteMissed is the statement that notes rows on the target.
+func (s *Shipper) noteMissed(rows []missedRow) string {
+	var sql strings.Builder
+	sql.WriteString("INSERT INTO courier_target.missed_row (subscription, relation, key) VALUES ")
+	for i, row := range rows {
+		if i > 0 {
+			sql.WriteString(", ")
+		}
+		fmt.Fprintf(&sql, "(%s, %d, %s)", literal(s.sub.ProgressKey), row.relation, literal(textArray(row.key)))
+		s.copying.missed[row.relation] = true
+	}
+	return sql.String()
+}
+
+// textArray is the literal of an array of text.
+func textArray(list []string) string {
+	quoted := make([]string, len(list))
+	for i, text := range list {
+		quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
+	}
+	return "{" + strings.Join(quoted, ",") + "}"
+}
+
+// mostMissed bounds the rows that are looked for at once.
+const mostMissed = 5000
+
+// missedRows finds the rows of a table that are to be copied once more, where the
+// pinned snapshot has them. The target forgets them in the transaction that brings
+// them; those that are not there any more, or on pages that are yet to be copied,
+// at once.
+func (s *Shipper) missedRows(ctx context.Context, table *copydata.Table) ([]*copydata.Job, error) {
+	noted := fmt.Sprintf("FROM courier_target.missed_row WHERE subscription = %s AND relation = %d", literal(s.sub.ProgressKey), table.OID)
+	rows, err := s.link.Query(ctx, "SELECT m.ctid, pg_catalog.array_to_json(m.key) "+strings.Replace(noted, "WHERE", "AS m WHERE", 1)+
+		" ORDER BY m.ctid LIMIT "+strconv.Itoa(mostMissed+1), 2)
+	if err != nil {
+		return nil, err
+	}
+	more := len(rows) > mostMissed
+	if more {
+		rows = rows[:mostMissed]
+	}
+	s.copying.missed[table.OID] = more
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	var places, keys []string
+	for _, row := range rows {
+		places, keys = append(places, string(row[0])), append(keys, string(row[1]))
+	}
+	forget := func(numbers []int) string {
+		var of []string
+		for _, n := range numbers {
+			of = append(of, places[n])
+		}
+		return "DELETE FROM courier_target.missed_row WHERE ctid = ANY (" + literal(textArray(of)) + "::pg_catalog.tid[])"
+	}
+	found, err := s.placesOf(ctx, table, keys)
+	if err != nil {
+		return nil, err
+	}
+	jobs, numbers := table.Rows(found, forget)
+	var rest []int
+	for n := range places {
+		if !slices.Contains(numbers, n) {
+			rest = append(rest, n)
+		}
+	}
+	if len(rest) > 0 {
+		err = s.link.Exec(ctx, forget(rest))
+	}
+	return jobs, err
+}
+
+// placesOf finds the leaf and the place of rows by their keys, given as JSON.
+func (s *Shipper) placesOf(ctx context.Context, table *copydata.Table, keys []string) ([]copydata.Place, error) {
+	var conditions []string
+	for n, i := range table.Relation.Keys() {
+		conditions = append(conditions, fmt.Sprintf("t.%s = (k.k ->> %d)::%s", table.Selected[i], n, table.Types[i]))
+	}
+	sql := "SELECT t.tableoid, t.ctid, k.n - 1 FROM (SELECT j::pg_catalog.json AS k, n FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS u (j, n)) AS k JOIN " +
+		identifier(table.Schema) + "." + identifier(table.Name) + " AS t ON " + strings.Join(conditions, " AND ")
+	rows, err := s.session.Query(ctx, sql, textArray(keys))
+	if err != nil {
+		return nil, fmt.Errorf("look for rows of table %s: %w", table, err)
+	}
+	places := make([]copydata.Place, len(rows))
+	for i, row := range rows {
+		leaf, err := strconv.ParseUint(string(row[0]), 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("look for rows of table %s: %w", table, err)
+		}
+		number, err := strconv.Atoi(string(row[2]))
+		if err != nil {
+			return nil, fmt.Errorf("look for rows of table %s: %w", table, err)
+		}
+		places[i] = copydata.Place{Leaf: uint32(leaf), Row: string(row[1]), Number: number}
+	}
+	return places, nil
+}

@@ -1,0 +1,25 @@
+-- Transport of existing rows: read from a table and sent over a link, in one.
+
+CREATE FUNCTION courier.copy_send(
+    connection pg_catalog.text, query pg_catalog.text, first pg_catalog.tid, behind pg_catalog.tid,
+    head pg_catalog.text, joints pg_catalog.text[], most pg_catalog.int4, largest pg_catalog.int4,
+    silence pg_catalog.int4,
+    OUT rows pg_catalog.int8, OUT bytes pg_catalog.int8, OUT next pg_catalog.tid, OUT sizes pg_catalog.int8[])
+RETURNS pg_catalog.record
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_copy_send';
+REVOKE ALL ON FUNCTION courier.copy_send(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.tid, pg_catalog.text, pg_catalog.text[], pg_catalog.int4, pg_catalog.int4, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.copy_send(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.tid, pg_catalog.text, pg_catalog.text[], pg_catalog.int4, pg_catalog.int4, pg_catalog.int4) IS
+    'Runs a query that gives ctid and columns for the places $1 to $2, writes its rows as array literals between head and joints, and sends that like remote_send(), unless there is no row. Ends at about "most" bytes: next is where to go on, null at the end. A row larger than "largest" is not sent; if it is the first, sizes has those of its values.';
+
+CREATE FUNCTION courier.copy_value_send(
+    connection pg_catalog.text, query pg_catalog.text, place pg_catalog.tid, number pg_catalog.int4,
+    "offset" pg_catalog.int8, most pg_catalog.int4, head pg_catalog.text, tail pg_catalog.text,
+    silence pg_catalog.int4,
+    OUT next pg_catalog.int8, OUT "binary" pg_catalog.bool)
+RETURNS pg_catalog.record
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_copy_value_send';
+REVOKE ALL ON FUNCTION courier.copy_value_send(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.int4, pg_catalog.int8, pg_catalog.int4, pg_catalog.text, pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.copy_value_send(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.int4, pg_catalog.int8, pg_catalog.int4, pg_catalog.text, pg_catalog.text, pg_catalog.int4) IS
+    'Sends a slice of one value of the row at a place, as a literal between head and tail: next is where the next slice begins, null behind the last; binary says that it is a bytea''s.';
