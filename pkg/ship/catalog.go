@@ -22,7 +22,9 @@ type catalog struct {
 	pending map[uint32]bool   // to be copied; their changes are in the copy
 	partial map[uint32]bool   // being copied; their changes are applied by key
 	ranks   map[uint32]int    // foreign keys: parents below children
-	shapes  map[uint32]*change.Relation
+	// Some table refers to itself or, by way of others, to one that refers to it.
+	circular bool
+	shapes   map[uint32]*change.Relation
 	// Sessions that write to a table at the same time for the first time may
 	// store its shape under several ids; to a batch it must be one.
 	relations map[string]*change.Relation
@@ -59,18 +61,23 @@ func (c *catalog) load(ctx context.Context, sub *Subscription, link *dblink.Link
 // Tables of a cycle keep some order; the row-by-row path serves them.
 func (c *catalog) loadRanks(ctx context.Context) error {
 	rows, err := c.session.Query(ctx, `SELECT conrelid, confrelid FROM pg_catalog.pg_constraint
-		WHERE contype = 'f' AND conrelid <> confrelid AND conparentid = 0`)
+		WHERE contype = 'f' AND conparentid = 0`)
 	if err != nil {
 		return fmt.Errorf("read the foreign keys: %w", err)
 	}
 	parents := make(map[uint32][]uint32)
+	circular := false
 	for _, row := range rows {
 		child, err1 := strconv.ParseUint(string(row[0]), 10, 32)
 		parent, err2 := strconv.ParseUint(string(row[1]), 10, 32)
 		if err := errors.Join(err1, err2); err != nil {
 			return fmt.Errorf("read the foreign keys: %w", err)
 		}
-		parents[uint32(child)] = append(parents[uint32(child)], uint32(parent))
+		if child != parent {
+			parents[uint32(child)] = append(parents[uint32(child)], uint32(parent))
+		} else if c.tables[uint32(child)] != nil {
+			circular = true
+		}
 	}
 	c.ranks = make(map[uint32]int)
 	visiting := make(map[uint32]bool)
@@ -80,6 +87,7 @@ func (c *catalog) loadRanks(ctx context.Context) error {
 			return r
 		}
 		if visiting[oid] {
+			circular = true
 			return 0
 		}
 		visiting[oid] = true
@@ -94,6 +102,7 @@ func (c *catalog) loadRanks(ctx context.Context) error {
 	for oid := range c.tables {
 		rank(oid)
 	}
+	c.circular = circular
 	return nil
 }
 

@@ -189,19 +189,10 @@ func (s *Shipper) copyTurn() []*Table {
 	if s.copying.paused {
 		return nil
 	}
-	var partial, pending []*Table
-	for oid := range s.copying.partial {
-		partial = append(partial, s.catalog.tables[oid])
+	partial, pending := s.inOrder(s.catalog.partial), s.inOrder(s.copying.pending)
+	if !s.link.Replica && s.catalog.circular {
+		return append(partial, pending...) // in one transaction
 	}
-	for oid := range s.copying.pending {
-		pending = append(pending, s.catalog.tables[oid])
-	}
-	order := func(a, b *Table) int {
-		return cmp.Or(cmp.Compare(s.catalog.ranks[a.OID], s.catalog.ranks[b.OID]),
-			strings.Compare(a.Schema, b.Schema), strings.Compare(a.Name, b.Name))
-	}
-	slices.SortFunc(partial, order)
-	slices.SortFunc(pending, order)
 	if !s.link.Replica {
 		// Foreign keys act on the node: children wait until their parents are whole.
 		rank := -1
@@ -213,6 +204,19 @@ func (s *Shipper) copyTurn() []*Table {
 		pending = slices.DeleteFunc(pending, func(t *Table) bool { return s.catalog.ranks[t.OID] > rank })
 	}
 	return append(partial, pending[:min(len(pending), max(mostBegun-len(partial), 1))]...)
+}
+
+// inOrder lists tables, parents of foreign keys first.
+func (s *Shipper) inOrder(oids map[uint32]bool) []*Table {
+	tables := make([]*Table, 0, len(oids))
+	for oid := range oids {
+		tables = append(tables, s.catalog.tables[oid])
+	}
+	slices.SortFunc(tables, func(a, b *Table) int {
+		return cmp.Or(cmp.Compare(s.catalog.ranks[a.OID], s.catalog.ranks[b.OID]),
+			strings.Compare(a.Schema, b.Schema), strings.Compare(a.Name, b.Name))
+	})
+	return tables
 }
 
 // copyPinned is the part of an epoch in which the snapshot is pinned.

@@ -58,11 +58,11 @@ func (s *Shipper) beginTables(ctx context.Context, tables []*Table, end change.P
 // checkPending makes sure that each pending table can be copied: before anything
 // of any is written.
 func (s *Shipper) checkPending(ctx context.Context) error {
-	for oid := range s.copying.pending {
+	for _, table := range s.inOrder(s.copying.pending) {
+		oid := table.OID
 		if s.copying.checked[oid] {
 			continue
 		}
-		table := s.catalog.tables[oid]
 		if _, _, err := s.describe(ctx, table); err != nil {
 			var drift *render.DriftError
 			if errors.As(err, &drift) {
@@ -173,7 +173,8 @@ func (s *Shipper) describe(ctx context.Context, table *Table) (described *copyda
 	if described.Condition, err = s.copyCondition(ctx, table); err != nil {
 		return nil, false, err
 	}
-	if !described.Relation.HasKey() || !table.sendsAll() || described.Target.RowSecurity() || s.catalog.remote[name].View {
+	circular := s.catalog.circular && !s.link.Replica
+	if !described.Relation.HasKey() || !table.sendsAll() || circular || described.Target.RowSecurity() || s.catalog.remote[name].View {
 		return described, false, nil
 	}
 	byKey, err = s.hasKey(ctx, described)
@@ -202,13 +203,15 @@ func (s *Shipper) hasKey(ctx context.Context, table *copydata.Table) (bool, erro
 	}
 	rows, err := s.link.Query(ctx, fmt.Sprintf(`SELECT EXISTS (
 		SELECT FROM pg_catalog.pg_index AS i
-		WHERE i.indrelid = %s::pg_catalog.regclass AND i.indisunique AND i.indisvalid AND i.indimmediate
+		JOIN pg_catalog.pg_class AS c ON c.oid = i.indrelid
+		JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+		WHERE n.nspname = %s AND c.relname = %s AND i.indisunique AND i.indisvalid AND i.indimmediate
 		  AND i.indpred IS NULL AND i.indexprs IS NULL
 		  AND ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a
 		            WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])
 		            ORDER BY 1)
 		    = ARRAY(SELECT c FROM pg_catalog.unnest(ARRAY[%s]::pg_catalog.text[]) AS c ORDER BY 1))`,
-		literal(table.Target.Name()), strings.Join(columns, ", ")), 1)
+		literal(table.Schema), literal(table.Name), strings.Join(columns, ", ")), 1)
 	if err != nil {
 		return false, err
 	}
@@ -264,17 +267,20 @@ func (s *Shipper) sourceRelation(ctx context.Context, table *Table, described *c
 
 // requireInsertable makes sure that the role may write to a table.
 func (s *Shipper) requireInsertable(ctx context.Context, table *Table) error {
-	rows, err := s.link.Query(ctx, fmt.Sprintf(`SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-		AND (pg_catalog.has_table_privilege(c.oid, 'INSERT') OR pg_catalog.has_any_column_privilege(c.oid, 'INSERT'))
+	rows, err := s.link.Query(ctx, fmt.Sprintf(`SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
+		pg_catalog.has_table_privilege(c.oid, 'INSERT') OR pg_catalog.has_any_column_privilege(c.oid, 'INSERT')
 		FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-		WHERE n.nspname = %s AND c.relname = %s`, literal(table.Schema), literal(table.Name)), 1)
+		WHERE n.nspname = %s AND c.relname = %s`, literal(table.Schema), literal(table.Name)), 2)
 	if err != nil {
 		return err
 	}
-	if len(rows) == 1 && string(rows[0][0]) == "t" {
-		return nil
+	switch {
+	case len(rows) == 0 || string(rows[0][0]) != "t":
+		return s.stopCopy(ctx, table, &session.Error{SQLState: "42501", Message: "permission denied for schema " + table.Schema})
+	case string(rows[0][1]) != "t":
+		return s.stopCopy(ctx, table, &session.Error{SQLState: "42501", Message: "permission denied for table " + table.Name})
 	}
-	return s.stopCopy(ctx, table, &session.Error{SQLState: "42501", Message: "permission denied for table " + table.Name})
+	return nil
 }
 
 // requireEmpty refuses to copy into a table that holds rows: some would be there
