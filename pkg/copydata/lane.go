@@ -25,10 +25,11 @@ type Job struct {
 	table *Table
 	leaf  *leaf
 	pages chunk.PageRange
-	rows  []string // places of single rows, which are written whether they are there or not
-	also  string   // a statement before them, or ""
-	count int64    // rows sent
-	done  bool     // committed on the target
+	rows  []string    // places of single rows, which are written whether they are there or not
+	also  string      // a statement before them, or ""
+	merge *chunk.Leaf // of the node: its rows on the pages are compared, in several transactions
+	count int64       // rows sent
+	done  bool        // committed on the target
 }
 
 // lane is a connection to the node with the session that it belongs to.
@@ -62,6 +63,9 @@ func (l *lane) take(j *Job) {
 		existing = render.Keep
 	}
 	l.existing = existing
+	if j.merge != nil {
+		return
+	}
 	l.insert = j.table.Target.Rows(existing, nil)
 	if j.rows == nil {
 		l.query = j.table.query(j.leaf, l.insert.Columns, "")
@@ -75,6 +79,12 @@ func (l *lane) take(j *Job) {
 // step waits for what is in flight and sends what comes next; done says that the
 // job is committed.
 func (l *lane) step(ctx context.Context) (done bool, err error) {
+	if j := l.job; j.merge != nil {
+		if err = l.merge(ctx, j); err != nil {
+			return false, &TableError{Table: j.table, Err: err}
+		}
+		return true, nil
+	}
 	if l.link.Busy() {
 		outcome, err := l.link.Wait(ctx)
 		if err == nil && outcome.Err != nil {
@@ -114,7 +124,7 @@ func (l *lane) prologue() string {
 		return ""
 	}
 	l.begun = true
-	sql := "BEGIN;\nSELECT courier_target.hold_position(" + literal(l.copier.config.Key) + ", " + literal(l.copier.head) + ");\n"
+	sql := "BEGIN;\nSET LOCAL synchronous_commit = on;\nSELECT courier_target.hold_position(" + literal(l.copier.config.Key) + ", " + literal(l.copier.head) + ");\n"
 	if l.job.table.Target.RowSecurity() {
 		sql += "SET LOCAL row_security = on;\n"
 	}

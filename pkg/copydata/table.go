@@ -11,9 +11,18 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/render"
 )
 
-// chunkBytes is about how large a chunk is, values out of line included: large
-// enough for its commit not to count, and small enough to be done twice.
-const chunkBytes = 8 << 20
+// A chunk is about as large as this, values out of line included: large enough for
+// its commit not to count, and small enough to be done twice. A smaller table is
+// cut into some chunks, too, for all lanes to have something to do.
+const (
+	largestChunk  = 8 << 20
+	smallestChunk = 256 << 10
+	fewestChunks  = 16
+)
+
+func chunkBytes(table int64) int64 {
+	return min(max(table/fewestChunks, smallestChunk), largestChunk)
+}
 
 // Table is a table that is copied.
 type Table struct {
@@ -23,6 +32,7 @@ type Table struct {
 	Selected     []string         // its columns, quoted
 	Types        []string         // theirs, as in SQL
 	Binary       []bool           // which of them are bytea
+	Varying      []bool           // which of them have values of any length
 	Target       *render.Target   // of the same relation
 	Condition    string           // on the rows that are copied, with AND before it, or ""
 	// Tolerant says that rows which the target has are left alone: it may have got
@@ -80,7 +90,7 @@ func (t *Table) Plan(ctx context.Context, query chunk.Query, done []Done) error 
 		}
 		t.ChunksDone += int64(len(l.done))
 		t.BytesTotal += l.Bytes
-		for _, r := range l.Without(l.done, chunkBytes) {
+		for _, r := range l.Without(l.done, chunkBytes(l.Bytes)) {
 			t.waiting = append(t.waiting, &Job{table: t, leaf: l, pages: r})
 		}
 		t.leaves = append(t.leaves, l)
@@ -213,7 +223,7 @@ func (t *Table) Return(jobs []*Job) (rows bool) {
 // finish counts a job that is committed.
 func (t *Table) finish(j *Job) {
 	j.done = true
-	if j.rows != nil {
+	if j.rows != nil || j.merge != nil {
 		return
 	}
 	t.flying--
@@ -230,37 +240,51 @@ type Place struct {
 	Number int
 }
 
-// Rows makes jobs of rows that are written whether the target has them or not,
-// one a leaf. Rows on pages that are yet to be copied are left out. A job's
-// statement is asked for with the numbers of its rows; it runs with them.
+// Rows makes jobs of rows that are written whether the target has them or not.
+// Rows on pages that are yet to be copied are left out. A job's statement is asked
+// for with the numbers of its rows; it runs with them.
 func (t *Table) Rows(places []Place, statement func(numbers []int) string) (jobs []*Job, numbers []int) {
-	byLeaf := make(map[uint32]*leaf, len(t.leaves))
-	for _, l := range t.leaves {
-		byLeaf[l.OID] = l
-	}
-	byJob := make(map[uint32][]int)
+	var due []Place
 	for _, p := range places {
-		l := byLeaf[p.Leaf]
-		if l == nil {
-			continue // of a partition that is planned with the next snapshot
-		}
+		l := t.leaf(p.Leaf)
 		block, _, _ := strings.Cut(strings.TrimPrefix(p.Row, "("), ",")
-		if n, err := strconv.ParseInt(block, 10, 64); err == nil && n < l.Blocks && !l.isDone(n) {
+		n, err := strconv.ParseInt(block, 10, 64)
+		if l == nil || err == nil && n < l.Blocks && !l.isDone(n) {
 			continue
 		}
-		if byJob[p.Leaf] == nil {
-			jobs = append(jobs, &Job{table: t, leaf: l})
-		}
-		byJob[p.Leaf] = append(byJob[p.Leaf], p.Number)
-		for _, j := range jobs {
-			if j.leaf == l {
-				j.rows = append(j.rows, p.Row)
-			}
-		}
+		due = append(due, p)
 		numbers = append(numbers, p.Number)
 	}
-	for _, j := range jobs {
-		j.also = statement(byJob[j.leaf.OID])
+	return t.rowJobs(due, statement), numbers
+}
+
+// rowJobs makes a job a leaf of rows.
+func (t *Table) rowJobs(places []Place, statement func(numbers []int) string) []*Job {
+	var jobs []*Job
+	byLeaf := make(map[uint32]*Job)
+	numbers := make(map[uint32][]int)
+	for _, p := range places {
+		j := byLeaf[p.Leaf]
+		if j == nil {
+			j = &Job{table: t, leaf: t.leaf(p.Leaf)}
+			byLeaf[p.Leaf] = j
+			jobs = append(jobs, j)
+		}
+		j.rows = append(j.rows, p.Row)
+		numbers[p.Leaf] = append(numbers[p.Leaf], p.Number)
 	}
-	return jobs, numbers
+	for _, j := range jobs {
+		j.also = statement(numbers[j.leaf.OID])
+	}
+	return jobs
+}
+
+// leaf returns a leaf by its OID, or nil.
+func (t *Table) leaf(oid uint32) *leaf {
+	for _, l := range t.leaves {
+		if l.OID == oid {
+			return l
+		}
+	}
+	return nil
 }

@@ -46,6 +46,9 @@ func (s *Shipper) beginTables(ctx context.Context, tables []*Table, end change.P
 		}
 		begun = append(begun, described)
 	}
+	if err := s.mergeTables(ctx, begun, epoch); err != nil {
+		return err
+	}
 	if err := s.beginByKey(ctx, begun, end); err != nil {
 		return err
 	}
@@ -105,7 +108,7 @@ func (s *Shipper) beginByKey(ctx context.Context, tables []*copydata.Table, end 
 		key := literal(s.sub.ProgressKey)
 		switch s.onExisting(table.OID) {
 		case existingTruncate:
-			script.Append("TRUNCATE TABLE " + onlyTarget(table))
+			script.Append(emptyTarget(table))
 		case existingMerge:
 			table.Tolerant = true
 		}
@@ -151,6 +154,37 @@ func (s *Shipper) setCopied(oid uint32) {
 // holdPosition keeps the target at its position until its transaction ends.
 func (s *Shipper) holdPosition() string {
 	return "SELECT courier_target.hold_position(" + literal(s.sub.ProgressKey) + ", " + literal(s.head) + ")"
+}
+
+// mergeTables makes the rows that the node has of tables which are to be merged
+// some of the source's.
+func (s *Shipper) mergeTables(ctx context.Context, tables []*copydata.Table, epoch copydata.Epoch) error {
+	var jobs []*copydata.Job
+	for _, table := range tables {
+		if s.onExisting(table.OID) != existingMerge {
+			continue
+		}
+		s.log.Info("merging a table", "subscription", s.name, "node", s.sub.Node, "table", table.String())
+		ranges, err := table.MergeJobs(ctx, s.link.Query)
+		if err != nil {
+			return err
+		}
+		jobs = append(jobs, ranges...)
+	}
+	if len(jobs) == 0 {
+		return nil
+	}
+	err := s.copying.copier.Merge(ctx, epoch, jobs)
+	if copydata.Cut(err) {
+		return ErrStopping
+	}
+	return s.explainCopy(ctx, err)
+}
+
+// emptyTarget empties a table, also one that foreign keys refer to.
+func emptyTarget(table *copydata.Table) string {
+	return fmt.Sprintf("DO $courier$ BEGIN TRUNCATE TABLE %[1]s; EXCEPTION WHEN feature_not_supported THEN DELETE FROM %[1]s; END $courier$",
+		onlyTarget(table))
 }
 
 func onlyTarget(table *copydata.Table) string {
@@ -222,7 +256,7 @@ func (s *Shipper) hasKey(ctx context.Context, table *copydata.Table) (bool, erro
 // selected.
 func (s *Shipper) sourceRelation(ctx context.Context, table *Table, described *copydata.Table) error {
 	oid := strconv.FormatUint(uint64(table.OID), 10)
-	rows, err := s.session.Query(ctx, `SELECT a.attname, a.atttypid, a.atttypmod, pg_catalog.quote_ident(a.attname), pg_catalog.format_type(a.atttypid, -1),
+	rows, err := s.session.Query(ctx, `SELECT a.attname, a.atttypid, a.atttypmod, pg_catalog.quote_ident(a.attname), pg_catalog.format_type(a.atttypid, -1), a.attlen = -1,
 		(WITH RECURSIVE b AS (
 		    SELECT t.oid, t.typbasetype FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid
 		    UNION ALL
@@ -243,7 +277,7 @@ func (s *Shipper) sourceRelation(ctx context.Context, table *Table, described *c
 	}
 	relation := &change.Relation{OID: table.OID, Schema: table.Schema, Name: table.Name, Identity: 'd'}
 	for _, row := range rows {
-		name, key := string(row[0]), string(row[6]) == "t"
+		name, key := string(row[0]), string(row[7]) == "t"
 		if table.Filter.Columns != nil && !table.Filter.Columns[name] && !key {
 			continue
 		}
@@ -252,14 +286,15 @@ func (s *Shipper) sourceRelation(ctx context.Context, table *Table, described *c
 		if err := errors.Join(err1, err2); err != nil {
 			return fmt.Errorf("look at table %s: %w", relation, err)
 		}
-		if string(row[8]) == "t" { // rows are known by all their columns
+		if string(row[9]) == "t" { // rows are known by all their columns
 			key, relation.Identity = false, 'n'
 		}
 		relation.Columns = append(relation.Columns, change.Column{Name: name, TypeOID: uint32(typeOID), TypeMod: int32(typmod),
-			Key: key, Generated: string(row[7]) == "t"})
+			Key: key, Generated: string(row[8]) == "t"})
 		described.Selected = append(described.Selected, string(row[3]))
 		described.Types = append(described.Types, string(row[4]))
-		described.Binary = append(described.Binary, string(row[5]) == "t")
+		described.Varying = append(described.Varying, string(row[5]) == "t")
+		described.Binary = append(described.Binary, string(row[6]) == "t")
 	}
 	described.Relation = relation
 	return nil

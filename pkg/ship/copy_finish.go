@@ -120,7 +120,7 @@ func (e *countError) Hint() string {
 func (s *Shipper) explainCopy(ctx context.Context, err error) error {
 	var at *copydata.TableError
 	if !errors.As(err, &at) {
-		return err
+		return err // nil, too
 	}
 	return s.stopCopy(ctx, s.catalog.tables[at.Table.OID], at.Err)
 }

@@ -152,3 +152,23 @@ func (s *Shipper) placesOf(ctx context.Context, table *copydata.Table, keys []st
 	}
 	return places, nil
 }
+
+// restartCopies is the statement by which tables that are partial begin anew, when
+// a transaction is set aside: rows copied before it wait for what it does, those
+// copied behind it have it already, and a retry could not tell which is which.
+func (s *Shipper) restartCopies() string {
+	return "UPDATE courier_target.copying SET added = '' WHERE subscription = " + literal(s.sub.ProgressKey)
+}
+
+// forgetPartial takes over that they do.
+func (s *Shipper) forgetPartial() {
+	for oid := range s.catalog.partial {
+		delete(s.catalog.partial, oid)
+		delete(s.copying.partial, oid)
+		delete(s.copying.missed, oid)
+		s.catalog.tables[oid].Filter.Partial = false
+		s.catalog.pending[oid], s.copying.pending[oid], s.copying.own[oid] = true, true, true
+		s.log.Info("a transaction was set aside, and a table that was being copied is copied anew",
+			"subscription", s.name, "table", s.catalog.tables[oid].Schema+"."+s.catalog.tables[oid].Name)
+	}
+}

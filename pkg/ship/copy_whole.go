@@ -40,7 +40,7 @@ func (s *Shipper) copyOneWhole(ctx context.Context, table *copydata.Table, end c
 	script := s.nextScript()
 	switch s.onExisting(table.OID) {
 	case existingTruncate:
-		script.Append("TRUNCATE TABLE " + onlyTarget(table))
+		script.Append(emptyTarget(table))
 	case existingMerge: // readers see the old rows or the new ones
 		script.Append("DELETE FROM " + onlyTarget(table))
 	}

@@ -295,6 +295,9 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 	}
 	if p.pass != nil {
 		script.Append(s.passStatement(p.pass))
+		if len(s.catalog.partial) > 0 {
+			script.Append(s.restartCopies())
+		}
 	}
 	// of the whole unit: to say it twice does no harm
 	if len(p.unit.overtakes) > 0 {

@@ -353,6 +353,9 @@ func (s *Shipper) finishUnit(p *piece) {
 	s.counts.merge(s.unit.counts)
 	s.forgetUnit()
 	s.limit, s.schema, s.deferred = 0, 0, nil
+	if p.unit.pass != nil {
+		s.forgetPartial()
+	}
 	if last := p.unit.places[len(p.unit.places)-1]; !last.before(s.slowUntil) {
 		s.slowUntil = place{}
 	}
