@@ -47,7 +47,10 @@ func TestCopyCrash(t *testing.T) {
 	r.onBoth(crashTables)
 	docs := rows / 10
 	r.onSource(fmt.Sprintf("INSERT INTO item SELECT i, 0, repeat('f', 80) FROM generate_series(1, %d) i", rows))
-	r.onSource(fmt.Sprintf("INSERT INTO doc SELECT i, 0, repeat(md5(i::text), 80) FROM generate_series(1, %d) i", docs))
+	// room in the pages that are copied first, for rows that move
+	r.onSource(fmt.Sprintf("INSERT INTO doc SELECT i, 0, repeat(md5(i::text), 80) FROM generate_series(%d, %d) i", 1-docs, docs))
+	r.onSource("DELETE FROM doc WHERE id < 1")
+	r.onSource("VACUUM doc")
 	r.onSource(fmt.Sprintf("INSERT INTO pair SELECT i, 1, i FROM generate_series(1, %d) i", rows))
 	r.add("default", "item", "doc", "pair")
 	work := r.startLoad(time.Hour, true, "-c", "3", "-D", fmt.Sprintf("rows=%d", rows), "-f", "testdata/copy_crash.sql")
@@ -55,7 +58,7 @@ func TestCopyCrash(t *testing.T) {
 
 	courier := r.startSidecar()
 	// slow enough for the kills to fall into the copy
-	rate := rows * 250 / 1024 / (2 + rounds)
+	rate := rows * 1200 / 1024 / (2 + rounds)
 	r.onSource(fmt.Sprintf(`SELECT courier.create_subscription('%s', '%s', options => '{"copy_rate": %d, "copy_workers": 3}')`,
 		subscription, targetNode, max(rate, 1)))
 	chunks := r.watchChunks()
@@ -97,7 +100,7 @@ func (r *replica) kill(victim string, courier *sidecar, random *rand.Rand) *side
 		if n, err := strconv.Atoi(pid); err == nil && n > 0 {
 			require.NoError(r.t, syscall.Kill(n, syscall.SIGKILL))
 		}
-		r.source.Eventually(r.t, "postgres", "SELECT 1", "1", patience)
+		eventually(r.t, "the source to be back", func() bool { return r.isGone(pid) })
 	case "target":
 		require.NoError(r.t, r.target.Kill9())
 		require.NoError(r.t, r.target.Start(r.t.Context()))
@@ -106,6 +109,20 @@ func (r *replica) kill(victim string, courier *sidecar, random *rand.Rand) *side
 		require.NoError(r.t, r.source.Start(r.t.Context()))
 	}
 	return courier
+}
+
+// isGone reports whether the source is up and does not have a process.
+func (r *replica) isGone(pid string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := r.source.Open(ctx, "postgres")
+	if err != nil {
+		return false
+	}
+	defer conn.Close(ctx)
+	var gone bool
+	err = conn.QueryRow(ctx, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid::text = $1)", pid).Scan(&gone)
+	return err == nil && gone
 }
 
 // chunkWatch remembers the chunks that the target was seen to have noted.
