@@ -66,7 +66,7 @@ func (l *lane) take(j *Job) {
 	if j.merge != nil {
 		return
 	}
-	l.insert = j.table.Target.Rows(existing, nil)
+	l.insert = j.table.Target.Rows(existing, nil, "")
 	if j.rows == nil {
 		l.query = j.table.query(j.leaf, l.insert.Columns, "")
 		l.next, l.behind = j.pages.Bounds()

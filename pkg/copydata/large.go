@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/pg-courier/pg_courier/pkg/dblink"
 )
@@ -26,11 +27,11 @@ func (l *lane) sendLarge(ctx context.Context, sizes []int64) error {
 	if err != nil {
 		return err
 	}
-	values, err := l.sendSlices(ctx, place, sizes)
+	values, from, err := l.sendSlices(ctx, place, sizes)
 	if err != nil {
 		return err
 	}
-	insert := t.Target.Rows(l.existing, values)
+	insert := t.Target.Rows(l.existing, values, from)
 	clean := fmt.Sprintf(";\nDELETE FROM courier_target.piece WHERE subscription = %s AND link = %d",
 		literal(l.copier.config.Key), l.number)
 	l.job.count++
@@ -54,11 +55,13 @@ func (l *lane) sendLarge(ctx context.Context, sizes []int64) error {
 	return l.settle(ctx)
 }
 
-// sendSlices sends the large values of a row, and returns for each of them the
-// expression that puts it together. There may be none: many small values make a
-// large row, too.
-func (l *lane) sendSlices(ctx context.Context, place string, sizes []int64) (map[int]string, error) {
-	values := make(map[int]string)
+// sendSlices sends the large values of a row, and returns for each of them an
+// expression, and the FROM clause in which they are put together: as an expression
+// in the list of a SELECT, each would be in memory once more. There may be none:
+// many small values make a large row, too.
+func (l *lane) sendSlices(ctx context.Context, place string, sizes []int64) (values map[int]string, from string, err error) {
+	values = make(map[int]string)
+	var together []string
 	for i, size := range sizes {
 		if size <= smallValue {
 			continue
@@ -73,21 +76,25 @@ func (l *lane) sendSlices(ctx context.Context, place string, sizes []int64) (map
 				column, literal(l.copier.config.Key), l.number, number, offset)
 			next, err := l.link.SendValue(ctx, query, place, 1, offset, sliceBytes, head, "')")
 			if err != nil {
-				return nil, err
+				return nil, "", err
 			}
 			if err = l.settle(ctx); err != nil {
-				return nil, err
+				return nil, "", err
 			}
 			if err = l.copier.pace.wait(ctx, l.session, sliceBytes); err != nil {
-				return nil, err
+				return nil, "", err
 			}
 			l.copier.count(min(sliceBytes, size))
 			offset = next
 		}
-		values[number] = fmt.Sprintf("(SELECT pg_catalog.string_agg(p.%s, '' ORDER BY p.place) FROM courier_target.piece AS p WHERE p.subscription = %s AND p.link = %d AND p.number = %d)",
-			column, literal(l.copier.config.Key), l.number, number)
+		values[number] = fmt.Sprintf("v.c%d", number)
+		together = append(together, fmt.Sprintf("pg_catalog.string_agg(p.%s, '') FILTER (WHERE p.number = %d) AS c%d", column, number, number))
 	}
-	return values, nil
+	if len(together) == 0 {
+		return nil, "", nil
+	}
+	return values, fmt.Sprintf(" FROM (SELECT %s FROM (SELECT * FROM courier_target.piece WHERE subscription = %s AND link = %d ORDER BY number, place) AS p) AS v",
+		strings.Join(together, ", "), literal(l.copier.config.Key), l.number), nil
 }
 
 // settle waits for what is in flight.

@@ -43,7 +43,7 @@ func (t *Table) MergeJobs(ctx context.Context, node chunk.Query) ([]*Job, error)
 // are; columns are qualified with t.
 func (t *Table) digest() string {
 	values := make([]string, 0, len(t.Selected))
-	for _, i := range t.Target.Rows(render.Fail, nil).Columns {
+	for _, i := range t.Target.Rows(render.Fail, nil, "").Columns {
 		switch {
 		case t.Binary[i]:
 			values = append(values, "pg_catalog.md5(t."+t.Selected[i]+"::pg_catalog.bytea)")

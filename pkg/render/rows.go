@@ -20,10 +20,12 @@ const (
 	Replace
 )
 
-// Rows returns the statement for all columns that are written, but for those of
-// the relation that others gives an expression for. It needs one column that is
-// left to a literal. The key is the relation's.
-func (t *Target) Rows(existing Existing, others map[int]string) Rows {
+// Rows returns the statement for all columns that are written. Those of the
+// relation that others gives an expression for are not left to literals; the
+// expressions may refer to what from says, which begins with FROM. Without any
+// column that is left to a literal the statement is its head. The key is the
+// relation's.
+func (t *Target) Rows(existing Existing, others map[int]string, from string) Rows {
 	var names, exprs []string
 	r := Rows{}
 	for i := range t.columns[:t.written] {
@@ -64,7 +66,7 @@ func (t *Target) Rows(existing Existing, others map[int]string) Rows {
 		}
 		r.Joints = append(r.Joints, joint)
 	}
-	tail := strings.Join(exprs, ", ") + t.ifExists(existing)
+	tail := strings.Join(exprs, ", ") + from + t.ifExists(existing)
 	switch {
 	case len(r.Columns) == 0:
 		r.Head += tail
