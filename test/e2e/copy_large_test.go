@@ -18,10 +18,9 @@ func TestCopyLargeRows(t *testing.T) {
 		CREATE TABLE keyless (t text)`)
 	length := megabytes * 1000 * 1000
 	r.runLong(fmt.Sprintf(`INSERT INTO large VALUES (1, 'small', '\x00', 1), (2, repeat('ä€ "''\x', %d), NULL, 2),
-		(3, NULL, convert_to(repeat('0123456789', %d), 'UTF8'), 3), (4, 'small', NULL, 4)`, length/11, length/10), 3*time.Minute)
-	r.runLong(fmt.Sprintf("INSERT INTO large SELECT i, repeat('x', %d), convert_to(repeat('y', %d), 'UTF8'), i FROM generate_series(5, 6) i",
-		length/2, length/2), 3*time.Minute)
-	r.runLong(fmt.Sprintf("INSERT INTO keyless SELECT repeat('z', %d)", length), 3*time.Minute)
+		(3, 'small', NULL, 3)`, length/11), 3*time.Minute)
+	r.runLong(fmt.Sprintf("INSERT INTO large SELECT 4, repeat('x', %d), convert_to(repeat('y', %d), 'UTF8')", length/2, length/2), 3*time.Minute)
+	r.runLong(fmt.Sprintf("INSERT INTO keyless SELECT repeat('z', %d)", length/5), 3*time.Minute)
 	r.add("default", "large")
 	r.addKeyless("keyless")
 	courier := r.startSidecar()
