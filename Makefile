@@ -20,7 +20,7 @@ SQL_PARTS = schema configuration queue capture row_filter transport node \
 	subscription_options subscription copy subscription_end lease dead_letter \
 	rotation wait dead_letter_retry ship status queue_status node_health \
 	housekeeping metrics worker sequence sequence_synchronize \
-	copy_transport
+	copy_transport structure
 
 
 SQL_FILES = $(SQL_PARTS:%=sql/%.sql)

@@ -11,9 +11,13 @@ do $courier$
 declare
     bookkeeping name;
 begin
-    foreach bookkeeping in array '{event,copied,copying,copied_chunk,missed_row,overtaken,letter,progress}'::name[] loop
+    if to_regclass('courier_target.dropped_index') is not null then
+        perform courier_target.rebuild_indexes(%1$L, d.relation)
+        from (select distinct i.relation from courier_target.dropped_index i where i.subscription = %1$L) d;
+    end if;
+    foreach bookkeeping in array '{event,copied,copying,copied_chunk,missed_row,dropped_index,overtaken,letter,progress}'::name[] loop
         if to_regclass(format('courier_target.%%I', bookkeeping)) is not null then
-            execute format('delete from courier_target.%%I where subscription = %%L', bookkeeping, %L);
+            execute format('delete from courier_target.%%I where subscription = %%L', bookkeeping, %1$L);
         end if;
     end loop;
     if to_regclass('courier_target.progress') is not null then
@@ -68,6 +72,7 @@ begin
             hint = format('If it was ever reached, run there: '
                           'DELETE FROM courier_target.event WHERE subscription = %1$L; '
                           'DELETE FROM courier_target.copied WHERE subscription = %1$L; '
+                          'SELECT courier_target.rebuild_indexes(subscription, relation) FROM courier_target.dropped_index WHERE subscription = %1$L; '
                           'DELETE FROM courier_target.copying WHERE subscription = %1$L; '
                           'DELETE FROM courier_target.copied_chunk WHERE subscription = %1$L; '
                           'DELETE FROM courier_target.missed_row WHERE subscription = %1$L; '

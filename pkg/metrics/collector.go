@@ -158,6 +158,11 @@ func (e emitter) subscription(database string, s subscriptionValues) {
 	e.some(subscriptionLagBytes, s.lagBytes, database, s.name)
 	e.some(subscriptionPending, s.pendingChanges, database, s.name)
 	e.some(subscriptionDeadLetters, s.deadOnes, database, s.name)
+	e.some(copyTables, s.copyTables, database, s.name)
+	e.some(copyRows, s.copyRows, database, s.name)
+	e.some(copyBytes, s.copyBytes, database, s.name)
+	e.some(copyBytesTotal, s.copyBytesTotal, database, s.name)
+	e.some(copyRate, s.copyRate, database, s.name)
 }
 
 func (e emitter) node(database string, n health.Status) {

@@ -48,6 +48,16 @@ var (
 		"Changes in the queue behind the subscription's position; an estimate if there are many.", database, subscription)
 	subscriptionDeadLetters = describe("subscription_dead_letters",
 		"Dead letters that wait for a person.", database, subscription)
+	copyTables = describe("copy_tables",
+		"Tables whose existing rows are being copied or wait for it.", database, subscription)
+	copyRows = describe("copy_rows",
+		"Rows of those tables that have been copied.", database, subscription)
+	copyBytes = describe("copy_bytes",
+		"Size of what has been copied of those tables.", database, subscription)
+	copyBytesTotal = describe("copy_total_bytes",
+		"Size of those tables, as far as their copy has begun.", database, subscription)
+	copyRate = describe("copy_bytes_per_second",
+		"How fast those tables were copied lately.", database, subscription)
 
 	nodeUp = describe("node_up",
 		"1 if the last probe reached the node, 0 if not; absent before the first.", database, node)
@@ -58,7 +68,8 @@ var (
 
 	described = []*prometheus.Desc{buildInfo, databaseUp, databaseState, databaseQueueBytes, databaseQueueOldest,
 		databaseCollectSeconds, databaseCollected, subscriptionInfo, subscriptionState, subscriptionLagSeconds,
-		subscriptionLagBytes, subscriptionPending, subscriptionDeadLetters, nodeUp, nodeState, nodeLatency}
+		subscriptionLagBytes, subscriptionPending, subscriptionDeadLetters,
+		copyTables, copyRows, copyBytes, copyBytesTotal, copyRate, nodeUp, nodeState, nodeLatency}
 )
 
 func describe(name, help string, labels ...string) *prometheus.Desc {

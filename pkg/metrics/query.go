@@ -25,6 +25,8 @@ type subscriptionValues struct {
 	name, node, state        string
 	lagBytes, lagSeconds     *float64
 	pendingChanges, deadOnes *float64
+
+	copyTables, copyRows, copyBytes, copyBytesTotal, copyRate *float64 // of tables that are yet to be copied
 }
 
 // connect opens a session whose statements the server itself ends in time,
@@ -62,7 +64,8 @@ const subscriptionsSQL = `SELECT s.subscription_name, s.node_name,
 	CASE WHEN b.changes IS NULL THEN NULL WHEN b.oldest_clock IS NULL THEN 0
 	     ELSE greatest(extract(epoch FROM pg_catalog.clock_timestamp()) - (b.oldest_clock >> 16) / 1000.0, 0) END,
 	b.changes,
-	coalesce(d.dead, 0)
+	coalesce(d.dead, 0),
+	coalesce(c.tables, 0), coalesce(c.rows, 0), coalesce(c.bytes, 0), coalesce(c.total, 0), coalesce(c.rate, 0)
 	FROM courier.subscription AS s
 	LEFT JOIN courier.subscription_state AS t ON t.subscription_id = s.subscription_id
 	LEFT JOIN LATERAL courier.backlog_estimate(coalesce(t.position, s.start_position::text), $1::int4) AS b ON true
@@ -70,7 +73,11 @@ const subscriptionsSQL = `SELECT s.subscription_name, s.node_name,
 	           FROM (SELECT 'open'::text AS state) AS f CROSS JOIN LATERAL (
 	               SELECT e.subscription_id FROM courier.dead_letter_entry AS e
 	               WHERE state IN ('open', 'skipped', 'retrying')) AS l
-	           GROUP BY 1) AS d ON d.subscription_id = s.subscription_id`
+	           GROUP BY 1) AS d ON d.subscription_id = s.subscription_id
+	LEFT JOIN (SELECT p.subscription_id, count(*) AS tables, sum(p.rows_copied) AS rows, sum(p.bytes_copied) AS bytes,
+	                  sum(p.bytes_total) AS total, sum(p.bytes_per_second) AS rate
+	           FROM courier.copy_progress AS p WHERE p.state IN ('waiting', 'copying', 'verifying')
+	           GROUP BY 1) AS c ON c.subscription_id = s.subscription_id`
 
 // query collects from a database.
 func query(ctx context.Context, s session.Session) (*values, error) {
@@ -91,7 +98,8 @@ func query(ctx context.Context, s session.Session) (*values, error) {
 	}
 	for _, row := range rows {
 		sub := subscriptionValues{name: string(row[0]), node: string(row[1]), state: string(row[2])}
-		for i, to := range []**float64{&sub.lagBytes, &sub.lagSeconds, &sub.pendingChanges, &sub.deadOnes} {
+		for i, to := range []**float64{&sub.lagBytes, &sub.lagSeconds, &sub.pendingChanges, &sub.deadOnes,
+			&sub.copyTables, &sub.copyRows, &sub.copyBytes, &sub.copyBytesTotal, &sub.copyRate} {
 			if *to, err = number(row[3+i]); err != nil {
 				return nil, err
 			}

@@ -285,6 +285,12 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 		switch {
 		case string(row[3]) == "t" && copied[oid] != name: // cancelled
 			s.catalog.pending[oid] = true
+			if begun[oid] == name {
+				rebuild := fmt.Sprintf("SELECT courier_target.rebuild_indexes(%s, %d)", literal(s.sub.ProgressKey), oid)
+				if err = s.link.Exec(ctx, rebuild); err != nil {
+					return err
+				}
+			}
 		case copied[oid] == name:
 		case begun[oid] == name:
 			s.setPartial(oid, plans[oid])

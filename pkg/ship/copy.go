@@ -53,9 +53,11 @@ type copying struct {
 	pending map[uint32]bool            // not begun, and to be: those of catalog.pending that are not cancelled
 	partial map[uint32]*copydata.Table // those of catalog.partial; nil until planned
 	checked map[uint32]bool            // found fit to be copied
-	own     map[uint32]bool            // what the node holds is from an earlier copy, given up
-	missed  map[uint32]bool            // courier_target.missed_row may have keys
-	notes   map[uint32]copyNote
+	// What the node lacked of them has been created.
+	structured bool
+	own        map[uint32]bool // what the node holds is from an earlier copy, given up
+	missed     map[uint32]bool // courier_target.missed_row may have keys
+	notes      map[uint32]copyNote
 }
 
 // reset forgets what is read anew.
@@ -64,7 +66,7 @@ func (c *copying) reset() {
 	c.names, c.policy = make(map[uint32]string), make(map[uint32]string)
 	c.pending, c.own, c.missed = make(map[uint32]bool), make(map[uint32]bool), make(map[uint32]bool)
 	c.partial = make(map[uint32]*copydata.Table)
-	c.checked = make(map[uint32]bool)
+	c.checked, c.structured = make(map[uint32]bool), false
 	if c.notes == nil {
 		c.notes = make(map[uint32]copyNote)
 	}
@@ -93,6 +95,11 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 	for s.copying.due() {
 		if s.told() {
 			return ErrStopping
+		}
+		if s.structureDue() {
+			if err := s.synchronizeStructure(ctx); err != nil {
+				return err
+			}
 		}
 		if err := s.copyEpoch(ctx); err != nil {
 			return err

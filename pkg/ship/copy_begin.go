@@ -112,6 +112,9 @@ func (s *Shipper) beginByKey(ctx context.Context, tables []*copydata.Table, end 
 		case existingMerge:
 			table.Tolerant = true
 		}
+		if s.sub.Options.CopyIndexes == "rebuild" && s.onExisting(table.OID) != existingMerge && table.Target.Plain() {
+			script.Append(fmt.Sprintf("SELECT courier_target.drop_indexes(%s, %d, %s)", key, table.OID, literal(table.Target.Name())))
+		}
 		for _, note := range []string{"copied", "copied_chunk", "missed_row"} {
 			script.Append(fmt.Sprintf("DELETE FROM courier_target.%s WHERE subscription = %s AND relation = %d", note, key, table.OID))
 		}

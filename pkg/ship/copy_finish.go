@@ -36,6 +36,8 @@ func (s *Shipper) finishTables(ctx context.Context, tables []*Table, end change.
 	script.Append(s.holdPosition())
 	script.Append("SELECT pg_catalog.set_config('synchronous_commit', 'on', true)")
 	for _, table := range done {
+		script.Append("SET LOCAL statement_timeout = 0")
+		script.Append(fmt.Sprintf("SELECT courier_target.rebuild_indexes(%s, %d)", literal(s.sub.ProgressKey), table.OID))
 		script.Append(s.noteCopied(table.OID))
 	}
 	if err := s.link.Exec(ctx, script.String()); err != nil {

@@ -37,6 +37,9 @@ type Options struct {
 
 	CopyWorkers json.Number `json:"copy_workers"`
 	CopyRate    json.Number `json:"copy_rate"`
+	CopyIndexes string      `json:"copy_indexes"`
+
+	SynchronizeStructure string `json:"synchronize_structure"`
 }
 
 // Table is a table of a subscription.

@@ -78,6 +78,18 @@ COMMENT ON COLUMN courier_target.missed_row.subscription IS 'The subscription, a
 COMMENT ON COLUMN courier_target.missed_row.relation IS 'OID of the table on the source.';
 COMMENT ON COLUMN courier_target.missed_row.key IS 'Key of the row.';
 
+CREATE TABLE IF NOT EXISTS courier_target.dropped_index (
+    subscription pg_catalog.uuid NOT NULL,
+    relation     pg_catalog.oid NOT NULL,
+    name         pg_catalog.text NOT NULL,
+    definition   pg_catalog.text NOT NULL
+);
+COMMENT ON TABLE courier_target.dropped_index IS 'Indexes that were dropped for a copy, and are made again at its end.';
+COMMENT ON COLUMN courier_target.dropped_index.subscription IS 'The subscription, as in progress.';
+COMMENT ON COLUMN courier_target.dropped_index.relation IS 'OID of the table on the source.';
+COMMENT ON COLUMN courier_target.dropped_index.name IS 'The index, quoted, with its schema.';
+COMMENT ON COLUMN courier_target.dropped_index.definition IS 'Statement that makes it.';
+
 CREATE TABLE IF NOT EXISTS courier_target.piece (
     subscription pg_catalog.uuid NOT NULL,
     link         pg_catalog.int4 NOT NULL,
@@ -190,6 +202,62 @@ END
 $courier$;
 COMMENT ON FUNCTION courier_target.hold_position(pg_catalog.uuid, pg_catalog.text) IS
     'Keeps a subscription at its position until the end of the transaction; an error if it is at another.';
+
+CREATE OR REPLACE FUNCTION courier_target.drop_indexes(
+    subscription pg_catalog.uuid, relation pg_catalog.oid, target pg_catalog.regclass)
+RETURNS pg_catalog.int8 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $courier$
+DECLARE
+    present record;
+    dropped int8 := 0;
+BEGIN
+    -- What is unique stays: it keeps wrong rows out.
+    FOR present IN
+        SELECT format('%I.%I', n.nspname, c.relname) AS name, pg_get_indexdef(i.indexrelid) AS definition
+        FROM pg_index AS i
+        JOIN pg_class AS c ON c.oid = i.indexrelid AND c.relkind = 'i' AND NOT c.relispartition
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE i.indrelid = target AND NOT i.indisunique AND NOT i.indisexclusion AND NOT i.indisreplident AND i.indisvalid
+    LOOP
+        INSERT INTO courier_target.dropped_index (subscription, relation, name, definition)
+        VALUES (drop_indexes.subscription, drop_indexes.relation, present.name, present.definition);
+        EXECUTE 'DROP INDEX ' || present.name;
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END
+$courier$;
+COMMENT ON FUNCTION courier_target.drop_indexes(pg_catalog.uuid, pg_catalog.oid, pg_catalog.regclass) IS
+    'Drops those indexes of a table that are not unique, and notes them.';
+
+CREATE OR REPLACE FUNCTION courier_target.rebuild_indexes(
+    subscription pg_catalog.uuid, relation pg_catalog.oid)
+RETURNS pg_catalog.int8 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $courier$
+DECLARE
+    noted record;
+    built int8 := 0;
+BEGIN
+    FOR noted IN
+        DELETE FROM courier_target.dropped_index AS d
+        WHERE d.subscription = rebuild_indexes.subscription AND d.relation = rebuild_indexes.relation
+        RETURNING d.name, d.definition
+    LOOP
+        -- not if the table is gone, or somebody has made it meanwhile
+        BEGIN
+            EXECUTE noted.definition;
+            built := built + 1;
+        EXCEPTION WHEN duplicate_table OR undefined_table THEN
+            NULL;
+        END;
+    END LOOP;
+    RETURN built;
+END
+$courier$;
+COMMENT ON FUNCTION courier_target.rebuild_indexes(pg_catalog.uuid, pg_catalog.oid) IS
+    'Makes the indexes again that drop_indexes() has dropped.';
 
 CREATE OR REPLACE FUNCTION courier_target.retry(
     subscription pg_catalog.uuid, k pg_catalog.pg_lsn, xid pg_catalog.xid8,

@@ -17,6 +17,7 @@ import (
 func (r *Report) Text(color bool) string {
 	var b strings.Builder
 	r.writeSubscriptions(&b, color)
+	r.writeCopies(&b, color)
 	r.writeErrors(&b, color)
 	r.writeNodes(&b, color)
 	r.writeQueues(&b)

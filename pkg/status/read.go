@@ -162,6 +162,9 @@ SELECT pg_catalog.jsonb_build_object(
             'next_retry_at', s.next_retry_at,
             'updated_at', s.updated_at) ORDER BY s.subscription_name)
          FROM courier.subscription_status s),
+    'copies',
+        (SELECT pg_catalog.jsonb_agg(` + CopyColumns + ` ORDER BY c.subscription_name, c.schema_name, c.table_name)
+         FROM courier.copy_status c WHERE c.state <> 'copied'),
     'nodes',
         (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
             'node', n.j ->> 'node_name',

@@ -22,6 +22,7 @@ type Database struct {
 	Version       string         `json:"extension_version,omitempty"`
 	Queue         *Queue         `json:"queue,omitempty"`
 	Subscriptions []Subscription `json:"subscriptions"`
+	Copies        []Copy         `json:"copies,omitempty"` // tables that are yet to be copied
 	Nodes         []Node         `json:"nodes"`
 }
 

@@ -116,7 +116,10 @@ delete from shop.item where id = 2001;
 select * from ship();
 select * from differing();
 
--- emptying it first, though another table refers to it; and one that has no key
+-- emptying it first, though another table refers to it; and one that has no key;
+-- indexes are dropped for the copy and made again
+select dblink_exec('target', 'create index "by ''n''" on shop.item (n, lower(code)) where n > 0; create index other on shop.item using hash (code)');
+select courier.alter_subscription_options('s', '{"copy_indexes": "rebuild"}');
 select courier.alter_subscription_resynchronize_table('s', 'shop.item', 'truncate');
 select courier.alter_subscription_resynchronize_table('s', 'shop.bag', 'truncate');
 select courier.alter_subscription_resynchronize_table('s', 'shop.line', 'error');
@@ -124,6 +127,10 @@ select * from ship();
 select courier.alter_subscription_resynchronize_table('s', 'shop.line');
 select * from ship();
 select * from differing();
+
+select * from dblink('target', $$select indexdef from pg_indexes where tablename = 'item' order by 1$$) as d (index text);
+select * from dblink('target', $$select count(*) from courier_target.dropped_index$$) as d (dropped int);
+select courier.alter_subscription_options('s', '{"copy_indexes": null}');
 
 -- paused: changes flow, what is copied waits
 select courier.pause_copy('s');

@@ -1,0 +1,63 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What a node lacks of the tables is created, with types, sequences, indexes and
+// constraints, and without the triggers of capture; what it has is left alone.
+func TestSynchronizeStructure(t *testing.T) {
+	r := startReplica(t)
+	r.onSource(`CREATE SCHEMA "Shop's";
+		CREATE TYPE "Shop's".mood AS ENUM ('sad', 'fine');
+		CREATE TYPE "Shop's".size AS (width int, mood "Shop's".mood[]);
+		CREATE DOMAIN "Shop's"."a code" AS text CHECK (VALUE <> '');
+		CREATE SEQUENCE "Shop's"."free numbers";
+		CREATE TABLE "Shop's".customer (id serial PRIMARY KEY, code "Shop's"."a code" UNIQUE, size "Shop's".size,
+			number bigint DEFAULT nextval('"Shop''s"."free numbers"'), g int GENERATED ALWAYS AS (id * 2) STORED);
+		CREATE TABLE "Shop's"."an order" (id int GENERATED ALWAYS AS IDENTITY, customer int NOT NULL REFERENCES "Shop's".customer,
+			at date NOT NULL CHECK (at > '2000-01-01'), note text DEFAULT E'it''s\n--\n-- Name: x; Type: TABLE', PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+		CREATE TABLE "Shop's".low PARTITION OF "Shop's"."an order" FOR VALUES FROM (MINVALUE) TO ('2020-01-01');
+		CREATE TABLE "Shop's".high PARTITION OF "Shop's"."an order" FOR VALUES FROM ('2020-01-01') TO (MAXVALUE);
+		CREATE INDEX "by note" ON "Shop's"."an order" (lower(note));
+		CREATE INDEX partial ON "Shop's".customer (number) WHERE number > 5;
+		CREATE TABLE "Shop's".there (id int PRIMARY KEY, v text UNIQUE);
+		CREATE INDEX there_v ON "Shop's".there (v, id);
+		CREATE TABLE "Shop's".other (id int PRIMARY KEY);
+		CREATE FUNCTION "Shop's".touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+		CREATE TRIGGER own BEFORE INSERT ON "Shop's".customer FOR EACH ROW EXECUTE FUNCTION "Shop's".touch();
+		INSERT INTO "Shop's".customer (code, size) SELECT 'c' || i, ROW(i, '{fine,sad}'::"Shop's".mood[])::"Shop's".size FROM generate_series(1, 100) i;
+		INSERT INTO "Shop's"."an order" (customer, at) SELECT i, date '2019-12-01' + i FROM generate_series(1, 100) i;
+		INSERT INTO "Shop's".there VALUES (1, 'one')`)
+	r.onTarget(`CREATE SCHEMA "Shop's"; CREATE TABLE "Shop's".there (id int PRIMARY KEY, v text, mine int)`)
+	for _, table := range []string{`"Shop's".customer`, `"Shop's"."an order"`, `"Shop's".there`} {
+		r.add("default", table)
+	}
+	r.onSource("SELECT courier.create_subscription($1, $2, synchronize_structure => true)", subscription, targetNode)
+	courier := r.startSidecar()
+	r.wait()
+	r.requireEqual(`"Shop's".customer`, `"Shop's"."an order"`)
+	require.Equal(t, "one", r.targetValue(`SELECT v FROM "Shop's".there`))
+	const objects = `SELECT string_agg(o, E'\n' ORDER BY o COLLATE "C") FROM (
+		SELECT relkind::text || ' ' || relname || coalesce(' ' || pg_get_indexdef(i.indexrelid), '') FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid
+		WHERE relnamespace = '"Shop''s"'::regnamespace AND relname <> 'other' AND relname <> 'other_pkey'
+		UNION ALL SELECT conrelid::regclass::text || ' ' || conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+		WHERE connamespace = '"Shop''s"'::regnamespace AND conname <> 'other_pkey'
+		UNION ALL SELECT adrelid::regclass::text || ' ' || adnum || ' ' || pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid::regclass::text LIKE '%Shop%'
+		UNION ALL SELECT typtype::text || ' ' || typname FROM pg_type WHERE typnamespace = '"Shop''s"'::regnamespace AND typtype <> 'b' AND typname <> 'other'
+		UNION ALL SELECT inhrelid::regclass::text || ' of ' || inhparent::regclass::text FROM pg_inherits WHERE inhrelid::regclass::text LIKE '%Shop%'
+		UNION ALL SELECT 'serial ' || pg_get_serial_sequence('"Shop''s".customer', 'id')) AS x (o)`
+	require.Equal(t, r.sourceValue(objects), r.targetValue(objects))
+	require.Equal(t, "0", r.targetValue("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal"))
+	require.Equal(t, "0", r.targetValue(`SELECT count(*) FROM pg_class WHERE relname = 'other'`))
+	require.Equal(t, "id,v,mine", r.targetValue(`SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute WHERE attrelid = '"Shop''s".there'::regclass AND attnum > 0`))
+
+	// and of a table that is added later
+	r.add("default", `"Shop's".other`)
+	r.onSource(`INSERT INTO "Shop's".other VALUES (1)`)
+	r.wait()
+	r.requireEqual(`"Shop's".other`)
+	courier.stop()
+}
