@@ -62,6 +62,10 @@ func copyTables(c *cli.Context) error {
 	if _, err = s.Query(ctx, "SELECT pg_catalog.set_config('client_encoding', 'UTF8', false), courier.find_subscription($1)", name); err != nil {
 		return withHint(err)
 	}
+	// names of tables are the caller's, and found as psql finds them
+	if _, err = s.Query(ctx, "RESET search_path"); err != nil {
+		return err
+	}
 	for _, table := range c.Args().Tail() {
 		if _, err = s.Query(ctx, "SELECT courier.alter_subscription_resynchronize_table($1, $2::pg_catalog.text, $3)",
 			name, table, c.String("on-existing")); err != nil {

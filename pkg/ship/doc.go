@@ -14,9 +14,9 @@
 //	detached   no connection to the node, or one whose state is not known.
 //	           Attach connects, creates courier_target if it is missing, and
 //	           asks the target for its progress.
-//	copying    tables that the subscription has to copy are written in one
-//	           target transaction, from one snapshot of the source. A crash
-//	           leaves nothing of it, and it starts again.
+//	copying    tables that the subscription has to copy are written chunk by
+//	           chunk, and units are shipped in between; see copy.go. A crash
+//	           loses the chunks in flight, which are copied again.
 //	streaming  units are shipped. A crash loses at most the knowledge of whether
 //	           the unit in flight was committed; Attach learns it.
 //	row by row the same, but each change is a statement of its own, because the

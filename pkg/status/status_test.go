@@ -164,7 +164,7 @@ func TestManualNamesEveryField(t *testing.T) {
 	t.Parallel()
 	manual, err := os.ReadFile("../../docs/operating.md")
 	require.NoError(t, err)
-	for _, part := range []any{status.Report{}, status.Database{}, status.Error{}, status.Queue{}, status.Subscription{}, status.Node{}} {
+	for _, part := range []any{status.Report{}, status.Database{}, status.Error{}, status.Queue{}, status.Subscription{}, status.Copy{}, status.Node{}} {
 		for field := range reflect.TypeOf(part).Fields() {
 			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			require.Contains(t, string(manual), "`"+name+"`", "%T", part)
