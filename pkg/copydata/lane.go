@@ -165,7 +165,10 @@ func (l *lane) end(ctx context.Context) error {
 	if j.rows == nil {
 		sql += fmt.Sprintf(`INSERT INTO courier_target.copied_chunk
 			(subscription, relation, leaf, filenode, from_block, to_block, rows, bytes)
-			VALUES (%s, %d, %d, %d, %d, %d, %d, %d);
+			VALUES (%s, %d, %d, %d, %d, %d, %d, %d)
+			ON CONFLICT (subscription, relation, leaf, from_block) DO UPDATE -- of a file that is no more
+			SET filenode = excluded.filenode, to_block = excluded.to_block, rows = excluded.rows, bytes = excluded.bytes,
+			    copied_at = excluded.copied_at;
 			`, literal(l.copier.config.Key), j.table.OID, j.leaf.OID, j.leaf.Filenode, j.pages.From, j.pages.To,
 			j.count, j.leaf.bytes(j.pages))
 	}

@@ -166,7 +166,8 @@ func populated(t *testing.T) *sidecar {
 	source.last = collection{ended: s.now(), took: time.Millisecond, values: &values{
 		queueBytes: number(8192), oldestChange: number(2),
 		subscriptions: []subscriptionValues{{name: "eu", node: "eu1", state: "streaming",
-			lagBytes: number(10), lagSeconds: number(1), pendingChanges: number(3), deadOnes: number(0)}},
+			lagBytes: number(10), lagSeconds: number(1), pendingChanges: number(3), deadOnes: number(0),
+			copyTables: number(1), copyRows: number(5), copyBytes: number(100), copyBytesTotal: number(200), copyRate: number(50)}},
 	}}
 	s.config.Observer.Applied("shop", "eu", ship.Applied{Inserted: 1, Changes: 1, Bytes: 100, Apply: time.Millisecond})
 	return s

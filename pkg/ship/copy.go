@@ -36,7 +36,7 @@ import (
 // and what it is the target says, by its tables copying and copied. A crash costs
 // the chunks in flight, no more than there are connections.
 const (
-	epochLength = 5 * time.Second
+	epochLength = 2 * time.Second
 	// mostBegun bounds the tables that are partial at once, beyond those that have
 	// more chunks than an epoch gets done.
 	mostBegun = 64

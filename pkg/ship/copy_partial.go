@@ -16,6 +16,9 @@ import (
 // it changes has been copied yet or not. An update that does not carry all of the
 // row can't do that: the row is noted to be copied once more.
 func (c *cutter) overCopy(ch *change.Change, p *piece, f func(*change.Change)) {
+	if plan := c.shipper.copying.partial[ch.Relation.OID]; plan != nil {
+		plan.Tolerant = true
+	}
 	switch ch.Op {
 	case change.Insert:
 		upsert := *ch

@@ -41,7 +41,7 @@ CREATE TABLE pair (a int, b int, code bigint NOT NULL UNIQUE, PRIMARY KEY (a, b)
 // part in it is killed, at whatever moment; and no chunk that was noted is copied
 // again, so what a crash costs are the chunks in flight.
 func TestCopyCrash(t *testing.T) {
-	rows, rounds := number(t, "COURIER_TEST_COPY_ROWS", 30_000), number(t, "COURIER_TEST_COPY_ROUNDS", 4)
+	rows, rounds := number(t, "COURIER_TEST_COPY_ROWS", 30_000), number(t, "COURIER_TEST_COPY_ROUNDS", 3)
 	random := randomSource(randomSeed(t), 0)
 	r := startReplica(t, pgtest.Preload(true))
 	r.onBoth(crashTables)
@@ -53,14 +53,15 @@ func TestCopyCrash(t *testing.T) {
 	r.onSource("VACUUM doc")
 	r.onSource(fmt.Sprintf("INSERT INTO pair SELECT i, 1, i FROM generate_series(1, %d) i", rows))
 	r.add("default", "item", "doc", "pair")
+	// slow enough for the kills to fall into the copy
+	rate := rows * 1200 / 1024 / (2 + rounds)
+	r.onSource(fmt.Sprintf(`SELECT courier.create_subscription('%s', '%s', enabled => false, options => '{"copy_rate": %d, "copy_workers": 3}')`,
+		subscription, targetNode, max(rate, 1)))
 	work := r.startLoad(time.Hour, true, "-c", "3", "-D", fmt.Sprintf("rows=%d", rows), "-f", "testdata/copy_crash.sql")
 	eventually(t, "the load to begin", func() bool { return r.sourceValue("SELECT count(*) > 100 FROM item WHERE v > 0") == "t" })
 
 	courier := r.startSidecar()
-	// slow enough for the kills to fall into the copy
-	rate := rows * 1200 / 1024 / (2 + rounds)
-	r.onSource(fmt.Sprintf(`SELECT courier.create_subscription('%s', '%s', options => '{"copy_rate": %d, "copy_workers": 3}')`,
-		subscription, targetNode, max(rate, 1)))
+	r.onSource("SELECT courier.alter_subscription_enable($1)", subscription)
 	chunks := r.watchChunks()
 	eventually(t, "the first chunks", func() bool { return chunks.seen() > 0 })
 	killed := make(map[string]int)

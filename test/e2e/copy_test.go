@@ -37,9 +37,12 @@ func startCopy(t *testing.T, duration time.Duration) (*replica, *load) {
 // twice, nothing left out. Then a table more, the same way.
 func TestCopyUnderLoad(t *testing.T) {
 	r, work := startCopy(t, loadTime(t))
-	courier := r.startSidecar()
 	r.subscribe("{default,log}", true)
+	// slow enough for several snapshots
+	r.onSource(`SELECT courier.alter_subscription_options($1, '{"copy_rate": 1500}')`, subscription)
+	courier := r.startSidecar()
 	r.wait()
+	r.onSource(`SELECT courier.alter_subscription_options($1, '{"copy_rate": null}')`, subscription)
 	require.False(t, work.ended(), "the copy was not under load")
 
 	r.add("default", "late")

@@ -11,6 +11,11 @@
 //	COURIER_TEST_SUBSCRIPTIONS
 //	                      how many subscriptions TestManySubscriptions has; 200
 //	                      are promised, 40 are the default
+//	COURIER_TEST_COPY_ROWS, COURIER_TEST_COPY_ROUNDS
+//	                      rows of the tables that TestCopyCrash copies, and how
+//	                      often somebody is killed meanwhile; 5 million and 20 are
+//	                      promised, 30,000 and 3 the default
+//	COURIER_TEST_MB       size of the largest value of a row, in MB
 //
 // With more than 8 seconds a blackhole lasts 30 s at least.
 //
