@@ -166,6 +166,7 @@ select courier.drop_subscription('s');
 select * from dblink('target', 'select count(*) from pg_namespace where nspname = ''courier_target''') as d ("left" int);
 select dblink_disconnect('target');
 select courier.drop_node('eu');
-drop extension pg_courier cascade;
-\c postgres
+drop function public.ship, public.differing;
+drop extension pg_courier;
+drop schema shop cascade;
 drop database regress_courier_copy;
