@@ -245,6 +245,13 @@ func (s *Shipper) copyPinned(ctx context.Context, tables []*Table) error {
 		return err
 	}
 	epoch.Position = s.head
+	// values that the rows hold, before any of them is there
+	if err = s.readSequences(ctx); err != nil {
+		return err
+	}
+	if err = s.tellNow(ctx); err != nil {
+		return err
+	}
 	if err = s.beginTables(ctx, tables, end, epoch); err != nil {
 		return err
 	}
