@@ -49,6 +49,7 @@ func (r *replica) failOver(standby *pgtest.Cluster) {
 // A standby that has everything goes on where the source was: nothing is lost,
 // nothing comes twice.
 func TestSourceFailover(t *testing.T) {
+	t.Parallel()
 	r, standby := startFailover(t)
 	r.onSource("UPDATE item SET name = 'queued' WHERE id = 1; INSERT INTO item VALUES (11, 'queued')")
 	r.awaitStandby(standby)
@@ -76,6 +77,7 @@ func TestSourceFailover(t *testing.T) {
 // work. However much of it there has been before anybody ships again: none of it
 // is taken for shipped, and the subscription says what is to be done.
 func TestSourceFailoverLosesShipped(t *testing.T) {
+	t.Parallel()
 	r, standby := startFailover(t)
 	require.NoError(t, standby.Stop(pgtest.Fast))
 	r.onSource("INSERT INTO item VALUES (11, 'shipped and lost')")

@@ -53,6 +53,7 @@ func TestLoginActsAsAnotherRole(t *testing.T) {
 // A role that may not set session_replication_role applies with the foreign keys
 // in force: parents before children, and children before parents to delete.
 func TestPlainRoleForeignKeys(t *testing.T) {
+	t.Parallel()
 	r := startPlain(t)
 	r.onSource(familyTables)
 	r.onTargetAsRole(familyTables)
@@ -95,6 +96,7 @@ func TestPlainRoleForeignKeys(t *testing.T) {
 // A role that lacks a privilege stops the subscription, which says what to do,
 // and which goes on by itself when that is done.
 func TestPlainRoleLacksPrivilege(t *testing.T) {
+	t.Parallel()
 	r := startPlain(t)
 	r.onBoth("CREATE TABLE item (id int PRIMARY KEY, name text)")
 	r.onTarget("GRANT SELECT, INSERT ON item TO courier_remote") // the superuser's

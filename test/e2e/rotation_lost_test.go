@@ -31,6 +31,7 @@ func (r *replica) restoreTarget() {
 // HAZARDS 21, FAULTS: target restored from backup. What the queue still has is
 // shipped again, and is kept from then on, though the node had confirmed it.
 func TestTargetRestoredQueueHasIt(t *testing.T) {
+	t.Parallel()
 	r := startSegments(t)
 	r.fillSegment(1000)
 	r.ship()
@@ -57,6 +58,7 @@ func TestTargetRestoredQueueHasIt(t *testing.T) {
 
 // What it no longer has, is not skipped.
 func TestTargetRestoredQueueHasLostIt(t *testing.T) {
+	t.Parallel()
 	r := startSegments(t, smallSegments())
 	r.fillSegment(1000)
 	r.ship()
