@@ -19,7 +19,7 @@ var targetObjects string
 
 // attach connects to the node and finds the subscription's progress there,
 // creating what is missing. Without progress the position stays nil: the tables
-// are to be copied, and the copy makes the progress row.
+// are to be copied, and the progress begins with that.
 func (s *Shipper) attach(ctx context.Context) error {
 	err := s.tryAttach(ctx)
 	var stop *StopError

@@ -18,6 +18,7 @@ import (
 type catalog struct {
 	session session.Session
 
+	sets    []string          // of the subscription
 	tables  map[uint32]*Table // by OID; what the subscription takes
 	pending map[uint32]bool   // to be copied; their changes are in the copy
 	ranks   map[uint32]int    // foreign keys: parents below children
@@ -44,6 +45,7 @@ type lookup struct {
 
 // load takes over a subscription's tables and reads what the target has.
 func (c *catalog) load(ctx context.Context, sub *Subscription, link *dblink.Link) error {
+	c.sets = sub.Sets
 	c.tables = make(map[uint32]*Table, len(sub.Tables))
 	for i := range sub.Tables {
 		c.tables[sub.Tables[i].OID] = &sub.Tables[i]
@@ -132,6 +134,13 @@ func (c *catalog) loadRemote(ctx context.Context, sub *Subscription, link *dblin
 		return nil
 	}
 	return c.loadRemoteTables(ctx, link, names)
+}
+
+// forgetRemote makes the target's tables be looked at again: a command may have
+// changed any of them.
+func (c *catalog) forgetRemote() {
+	clear(c.remote)
+	clear(c.targets)
 }
 
 func (c *catalog) loadRemoteTables(ctx context.Context, link *dblink.Link, names []tableName) error {

@@ -88,7 +88,14 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 		return err
 	}
 
-	switch dblink.Classify(f.err) {
+	class := dblink.Classify(f.err)
+	if f.piece.command != nil && (class == dblink.Data || class == dblink.Schema) {
+		if err = s.afterCommand(ctx, f); err == nil {
+			s.detach(ctx)
+		}
+		return err
+	}
+	switch class {
 	case dblink.Unknown:
 		if attempt >= maxAttempts {
 			return s.explainConnect(err)

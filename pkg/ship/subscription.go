@@ -24,6 +24,7 @@ type Subscription struct {
 	CopyData    bool
 	Start       string // position, as text
 	Options     Options
+	Sets        []string // its replication sets
 	Generation  int64
 	Tables      []Table
 }
@@ -34,6 +35,7 @@ type Options struct {
 	OnError    string      `json:"on_error"`
 	BatchRows  json.Number `json:"batch_rows"`
 	BatchBytes json.Number `json:"batch_bytes"`
+	DDLRole    string      `json:"ddl_role"`
 }
 
 // Table is a table of a subscription.
@@ -123,7 +125,8 @@ func Load(ctx context.Context, s session.Session, name string) (*Subscription, e
 		        (SELECT generation FROM courier.configuration),
 		        coalesce((SELECT node_name::pg_catalog.text FROM courier.local_node), current_database()),
 		        (SELECT system_identifier FROM pg_catalog.pg_control_system()) || '/' ||
-		        (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+		        (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()),
+		        pg_catalog.array_to_string(s.replication_sets, E'\x01')
 		 FROM courier.subscription s JOIN courier.node n USING (node_name)
 		 WHERE s.subscription_name = $1`, name)
 	if err != nil {
@@ -142,7 +145,8 @@ func Load(ctx context.Context, s session.Session, name string) (*Subscription, e
 	}
 	sub := &Subscription{Name: name, Node: string(row[1]), Server: string(row[2]),
 		ProgressKey: string(row[3]), CopyData: string(row[5]) == "t", Start: string(row[6]),
-		LocalNode: string(row[9]), Source: string(row[10])}
+		LocalNode: string(row[9]), Source: string(row[10]),
+		Sets: strings.Split(string(row[11]), "\x01")}
 	if sub.ID, err = strconv.Atoi(string(row[0])); err != nil {
 		return nil, fmt.Errorf("read subscription %s: %w", name, err)
 	}
