@@ -15,6 +15,8 @@
 #include "access/transam.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
+#include "nodes/parsenodes.h"
+#include "utils/array.h"
 #include "utils/rel.h"
 
 #include "compat.h"
@@ -145,6 +147,25 @@ extern void courier_write_delete(CourierRelation *relation,
 extern void courier_write_truncate(CourierRelation *relation);
 extern void courier_write_event(const char *channel,
 								const char *payload, Size length);
+
+/* ---- ddl_statement.c: what can be replicated as DDL ---- */
+extern const char *courier_ddl_refusal(Node *stmt, const char **hint);
+extern const char *courier_ddl_differing_column(Node *stmt);
+extern bool courier_ddl_is_local(Node *stmt);
+
+/* ---- ddl.c: commands in the queue ---- */
+
+/* Who ran a command, and with which settings. */
+typedef struct CourierDdlOrigin
+{
+	char	   *role;
+	char	  **settings;
+} CourierDdlOrigin;
+
+extern void courier_ddl_note_origin(CourierDdlOrigin *origin);
+extern void courier_write_ddl(const CourierDdlOrigin *origin, ArrayType *sets,
+							  const char *command, Size length);
+extern ArrayType *courier_ddl_running_sets(void);
 
 /* ---- transaction_end.c ---- */
 extern void courier_transaction_end_init(void);
