@@ -47,6 +47,7 @@ enum
 
 /* ---- init.c: settings ---- */
 extern int	courier_buffer_memory;	/* kB */
+extern bool courier_capture_ddl_enabled;
 extern char *courier_engine_library;	/* path without suffix, or "" */
 
 /* ---- relation_cache.c: how to write a row of a relation ---- */
@@ -166,6 +167,9 @@ extern void courier_ddl_note_origin(CourierDdlOrigin *origin);
 extern void courier_write_ddl(const CourierDdlOrigin *origin, ArrayType *sets,
 							  const char *command, Size length);
 extern ArrayType *courier_ddl_running_sets(void);
+
+/* ---- ddl_capture.c: event triggers ---- */
+extern void courier_ddl_end_transaction(void);
 
 /* ---- transaction_end.c ---- */
 extern void courier_transaction_end_init(void);

@@ -23,12 +23,14 @@ xact_callback(XactEvent event, void *arg)
 
 		case XACT_EVENT_COMMIT:
 			courier_shape_end_transaction(true);
+			courier_ddl_end_transaction();
 			courier_buffer_reset();
 			break;
 
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			courier_shape_end_transaction(false);
+			courier_ddl_end_transaction();
 			courier_buffer_reset();
 			break;
 
