@@ -244,7 +244,9 @@ func (s *Shipper) startProgress(position string) string {
 		literal(s.sub.Source) + ", " + literal(position) + ")"
 }
 
-// findUncopied notes which tables the target still has to get a copy of.
+// findUncopied notes which tables the target still has to get a copy of. A
+// dropped one that it has not got can't be copied any more: nothing of it is
+// shipped.
 func (s *Shipper) findUncopied(ctx context.Context) error {
 	s.catalog.pending = make(map[uint32]bool)
 	if !s.sub.CopyData {
@@ -267,6 +269,14 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 		// one that was removed and added again has missed changes
 		if table != nil && table.Added.String() == string(row[1]) {
 			delete(s.catalog.pending, uint32(oid))
+		}
+	}
+	for oid := range s.catalog.pending {
+		if table := s.catalog.tables[oid]; table.Dropped {
+			s.log.Info("a table was dropped before it was copied", "subscription", s.name,
+				"node", s.sub.Node, "table", table.Schema+"."+table.Name)
+			delete(s.catalog.pending, oid)
+			delete(s.catalog.tables, oid)
 		}
 	}
 	return nil

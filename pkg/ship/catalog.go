@@ -136,6 +136,16 @@ func (c *catalog) loadRemote(ctx context.Context, sub *Subscription, link *dblin
 	return c.loadRemoteTables(ctx, link, names)
 }
 
+// hasDropped reports whether a table of the subscription is no more.
+func (c *catalog) hasDropped() bool {
+	for _, table := range c.tables {
+		if table.Dropped {
+			return true
+		}
+	}
+	return false
+}
+
 // forgetRemote makes the target's tables be looked at again: a command may have
 // changed any of them.
 func (c *catalog) forgetRemote() {

@@ -44,6 +44,7 @@ type Table struct {
 	Schema, Name string
 	Filter       render.Filter
 	Added        change.Snapshot // transactions it sees are not shipped
+	Dropped      bool            // it is no more; there may be changes of it in the queue
 }
 
 // Policy is the on_conflict option.
@@ -160,15 +161,20 @@ func Load(ctx context.Context, s session.Session, name string) (*Subscription, e
 	return sub, err
 }
 
-// Tables lists the tables of a subscription, in order of their names.
+// Tables lists the tables of a subscription, in order of their names, and then
+// those that were dropped and of which it has still to ship changes.
 func Tables(ctx context.Context, s session.Session, id int) ([]Table, error) {
 	// Names are joined by a character no name can hold.
 	rows, err := s.Query(ctx,
 		`SELECT relation::pg_catalog.oid, schema_name, table_name,
 		        pg_catalog.array_to_string(columns, E'\x01'),
-		        replicate_insert, replicate_update, replicate_delete, replicate_truncate, added
+		        replicate_insert, replicate_update, replicate_delete, replicate_truncate, added, false
 		 FROM courier.subscription_table WHERE subscription_id = $1::pg_catalog.int4
-		 ORDER BY schema_name, table_name`, strconv.Itoa(id))
+		 UNION ALL
+		 SELECT relation, schema_name, table_name, pg_catalog.array_to_string(columns, E'\x01'),
+		        replicate_insert, replicate_update, replicate_delete, replicate_truncate, added, true
+		 FROM courier.dropped_table WHERE subscription_id = $1::pg_catalog.int4
+		 ORDER BY 10, 2, 3`, strconv.Itoa(id))
 	if err != nil {
 		return nil, fmt.Errorf("read the subscription's tables: %w", err)
 	}
@@ -190,6 +196,7 @@ func Tables(ctx context.Context, s session.Session, id int) ([]Table, error) {
 		t.Filter.Update = string(row[5]) == "t"
 		t.Filter.Delete = string(row[6]) == "t"
 		t.Filter.Truncate = string(row[7]) == "t"
+		t.Dropped = string(row[9]) == "t"
 		if t.Added, err = change.ParseSnapshot(string(row[8])); err != nil {
 			return nil, fmt.Errorf("read the subscription's tables: %w", err)
 		}
