@@ -18,7 +18,7 @@ export PG_CONFIG GO
 SQL_PARTS = schema configuration queue capture transport node \
 	replication_set replication_set_table capture_trigger \
 	subscription_options subscription subscription_end lease dead_letter \
-	wait dead_letter_retry ship status node_health metrics dropped_table ddl ddl_auto
+	wait dead_letter_retry ship status node_health metrics dropped_table ddl ddl_auto compare_schemas
 
 
 SQL_FILES = $(SQL_PARTS:%=sql/%.sql)

@@ -25,8 +25,8 @@ type Table struct {
 	Columns      []Column
 }
 
-// column returns the column of that name, or nil.
-func (t *Table) column(name string) *Column {
+// Column returns the column of that name, or nil.
+func (t *Table) Column(name string) *Column {
 	for i := range t.Columns {
 		if t.Columns[i].Name == name {
 			return &t.Columns[i]

@@ -28,9 +28,16 @@ type catalog struct {
 	relations map[string]*change.Relation
 	remote    map[tableName]*render.Table
 	targets   map[*change.Relation]*render.Target
+
+	remoteTypes map[remoteColumn]*typeFacts
 }
 
 type tableName struct{ schema, name string }
+
+type remoteColumn struct {
+	table  tableName
+	column string
+}
 
 func newCatalog(s session.Session) *catalog {
 	return &catalog{session: s, shapes: make(map[uint32]*change.Relation), relations: make(map[string]*change.Relation)}
@@ -102,7 +109,7 @@ func (c *catalog) rank(relation *change.Relation) int { return c.ranks[relation.
 
 // remoteColumns describes the target's columns as render wants them. A type
 // whose default equality is not in pg_catalog has its operator named.
-const remoteColumns = `SELECT n.nspname, c.relname, a.attname, pg_catalog.format_type(a.atttypid, -1),
+var remoteColumns = `SELECT n.nspname, c.relname, a.attname, pg_catalog.format_type(a.atttypid, -1),
 	t.typarray <> 0 AND t.typdelim = ',' AND t.typcategory NOT IN ('A', 'C') AND t.typtype <> 'c',
 	a.attgenerated <> '', a.attidentity,
 	(SELECT pg_catalog.format('OPERATOR(%I.%s)', opn.nspname, o.oprname)
@@ -112,7 +119,7 @@ const remoteColumns = `SELECT n.nspname, c.relname, a.attname, pg_catalog.format
 	      AND ao.amoplefttype = oc.opcintype AND ao.amoprighttype = oc.opcintype
 	 JOIN pg_catalog.pg_operator o ON o.oid = ao.amopopr
 	 JOIN pg_catalog.pg_namespace opn ON opn.oid = o.oprnamespace AND opn.nspname <> 'pg_catalog'
-	 WHERE oc.opcdefault AND oc.opcintype = t.oid LIMIT 1)
+	 WHERE oc.opcdefault AND oc.opcintype = t.oid LIMIT 1), ` + typeFactsOf("t.oid") + `
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -121,6 +128,7 @@ WHERE c.relkind IN ('r', 'p', 'f', 'v') AND (n.nspname::pg_catalog.text, c.relna
 
 func (c *catalog) loadRemote(ctx context.Context, sub *Subscription, link *dblink.Link) error {
 	c.remote = make(map[tableName]*render.Table)
+	c.remoteTypes = make(map[remoteColumn]*typeFacts)
 	c.targets = make(map[*change.Relation]*render.Target)
 	var names []tableName
 	for _, t := range c.tables {
@@ -151,6 +159,7 @@ func (c *catalog) hasDropped() bool {
 func (c *catalog) forgetRemote() {
 	clear(c.remote)
 	clear(c.targets)
+	clear(c.remoteTypes)
 }
 
 func (c *catalog) loadRemoteTables(ctx context.Context, link *dblink.Link, names []tableName) error {
@@ -164,7 +173,7 @@ func (c *catalog) loadRemoteTables(ctx context.Context, link *dblink.Link, names
 		c.remote[name] = nil
 	}
 	sql.WriteString(") ORDER BY 1, 2, a.attnum")
-	rows, err := link.Query(ctx, sql.String(), 8)
+	rows, err := link.Query(ctx, sql.String(), 9)
 	if err != nil {
 		return fmt.Errorf("look at the target's tables: %w", err)
 	}
@@ -181,6 +190,7 @@ func (c *catalog) loadRemoteTables(ctx context.Context, link *dblink.Link, names
 			column.Identity = row[6][0]
 		}
 		table.Columns = append(table.Columns, column)
+		c.remoteTypes[remoteColumn{name, column.Name}] = parseFacts(row[8])
 	}
 	return nil
 }
@@ -244,19 +254,32 @@ func (c lookup) Target(relation *change.Relation) (*render.Target, error) {
 	if table == nil {
 		return nil, nil
 	}
-	target, err := render.Compile(relation, c.remote[tableName{relation.Schema, relation.Name}], &table.Filter)
+	remote := c.remote[tableName{relation.Schema, relation.Name}]
+	target, err := render.Compile(relation, remote, &table.Filter)
 	if err != nil {
 		return nil, c.withType(relation, err)
+	}
+	if err = c.checkTypes(relation, remote, target); err != nil {
+		return nil, err
 	}
 	c.targets[relation] = target
 	return target, nil
 }
 
-// withType adds the source column's type to a drift error, for its hint.
+// withType adds to a drift error what its hint can say with the source's catalog:
+// the type of the column, or the definition of the table.
 func (c lookup) withType(relation *change.Relation, err error) error {
 	var drift *render.DriftError
-	if !errors.As(err, &drift) || drift.Column == "" {
+	if !errors.As(err, &drift) {
 		return err
+	}
+	if drift.Column == "" && c.remote[tableName{relation.Schema, relation.Name}] == nil {
+		// One that was dropped or renamed since has none, nor does a table of
+		// another name.
+		drift.Fix, _, _ = session.Value(c.ctx, c.session, `SELECT courier.table_definition(c.oid) FROM pg_catalog.pg_class AS c
+			JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+			WHERE c.oid = $1::pg_catalog.oid AND n.nspname = $2 AND c.relname = $3`,
+			strconv.FormatUint(uint64(relation.OID), 10), relation.Schema, relation.Name)
 	}
 	for i := range relation.Columns {
 		column := &relation.Columns[i]

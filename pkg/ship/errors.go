@@ -92,6 +92,9 @@ func SQLState(err error) string {
 	}
 	var drift *render.DriftError
 	if errors.As(err, &drift) {
+		if drift.State != "" {
+			return drift.State
+		}
 		if drift.Column == "" {
 			return "42P01"
 		}
