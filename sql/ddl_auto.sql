@@ -405,8 +405,9 @@ begin
         raise warning using
             message = format('subscription "%s" ends here, but node "%s" keeps its bookkeeping',
                              left_over.subscription_name, left_over.node_name),
-            hint = format('Roll back and run SELECT courier.drop_subscription(%L) first; or run on the node: %s',
-                          left_over.subscription_name, courier.clean_target_command(left_over.progress_key));
+            hint = format('Roll back and run SELECT courier.drop_subscription(%L) first. Or run on the node DROP SCHEMA '
+                          'courier_target CASCADE, if nobody else ships to it; else delete there the rows of subscription '
+                          '%s from the tables of that schema.', left_over.subscription_name, left_over.progress_key);
     end loop;
     for left_over in
         select n.server_name from courier.node n join pg_foreign_server f on f.srvname = n.server_name
