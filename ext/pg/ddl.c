@@ -89,11 +89,41 @@ courier_write_ddl(const CourierDdlOrigin *origin, ArrayType *sets,
 	courier_message_end();
 }
 
+/* A syntax error is one in the command, not in the query that passes it. */
+static void
+parse_error_callback(void *arg)
+{
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery((const char *) arg);
+	}
+}
+
+static List *
+parse_command(const char *command)
+{
+	ErrorContextCallback callback = {
+		.previous = error_context_stack,
+		.callback = parse_error_callback,
+		.arg = unconstify(char *, command),
+	};
+	List	   *statements;
+
+	error_context_stack = &callback;
+	statements = pg_parse_query(command);
+	error_context_stack = callback.previous;
+	return statements;
+}
+
 /* Refuses what cannot be replicated, and warns of values that will differ. */
 static void
 check_command(const char *command)
 {
-	List	   *statements = pg_parse_query(command);
+	List	   *statements = parse_command(command);
 	ListCell   *lc;
 
 	if (statements == NIL)

@@ -152,7 +152,7 @@ courier_ddl_refusal(Node *stmt, const char **hint)
 			return "it begins or ends a transaction";
 
 		default:
-			*hint = "Rows are captured by themselves; a DO block or a function may hold both, so give the DDL in it as statements.";
+			*hint = "Rows are captured by themselves, and would arrive twice. Give DDL as statements of its own, not inside DO or a function.";
 			return GetCommandLogLevel(stmt) == LOGSTMT_DDL ?
 				NULL : "it is not DDL";
 	}

@@ -21,44 +21,57 @@ var ddlSettings = []change.Setting{{Name: "row_security", Value: "on"}}
 func (s *Script) Command(c *change.Command, index, tx int, asLink bool) {
 	s.Append("SELECT pg_catalog.set_config('statement_timeout', '0', true)")
 	s.begin(Statement{Op: change.DDL, Tx: tx, Change: index})
+	var names, values, earlier []string
+	for _, setting := range append(append([]change.Setting(nil), ddlSettings...), c.Settings...) {
+		names = append(names, quote(setting.Name))
+		values = append(values, quote(setting.Value))
+		earlier = append(earlier, "pg_catalog.current_setting("+quote(setting.Name)+")")
+	}
+	// All that the block says itself is read before a setting changes how.
 	var b strings.Builder
-	settings := append(append([]change.Setting(nil), ddlSettings...), c.Settings...)
-	b.WriteString("DECLARE\n    earlier CONSTANT pg_catalog.text[] := ARRAY[pg_catalog.current_setting('role')")
-	for _, setting := range settings {
-		b.WriteString(", pg_catalog.current_setting(" + quote(setting.Name) + ")")
+	b.WriteString("DECLARE\n    command CONSTANT pg_catalog.text := " + quote(c.Text))
+	b.WriteString(";\n    acting CONSTANT pg_catalog.text := ")
+	if asLink {
+		b.WriteString("pg_catalog.current_setting('role')")
+	} else {
+		b.WriteString(quote(c.Role))
 	}
-	b.WriteString("];\nBEGIN\n")
-	if !asLink { // while search_path is our own
-		b.WriteString(strings.ReplaceAll(requireRole, "$role", quote(c.Role)))
-	}
-	for _, setting := range settings {
-		b.WriteString("    PERFORM pg_catalog.set_config(" + quote(setting.Name) + ", " + quote(setting.Value) + ", true);\n")
-	}
+	b.WriteString(";\n    before CONSTANT pg_catalog.text := pg_catalog.current_setting('role')")
+	b.WriteString(";\n    names CONSTANT pg_catalog.text[] := ARRAY[" + strings.Join(names, ", "))
+	b.WriteString("];\n    wanted CONSTANT pg_catalog.text[] := ARRAY[" + strings.Join(values, ", "))
+	b.WriteString("];\n    earlier CONSTANT pg_catalog.text[] := ARRAY[" + strings.Join(earlier, ", "))
+	b.WriteString("];\n    i pg_catalog.int4;\nBEGIN\n")
 	if !asLink {
-		b.WriteString("    PERFORM pg_catalog.set_config('role', " + quote(c.Role) + ", true);\n")
+		b.WriteString(requireRole)
 	}
-	b.WriteString("    EXECUTE " + quote(c.Text) + ";\n")
-	b.WriteString("    PERFORM pg_catalog.set_config('role', earlier[1], true);\n")
-	for i, setting := range settings {
-		b.WriteString("    PERFORM pg_catalog.set_config(" + quote(setting.Name) + ", earlier[")
-		b.Write(appendInt(nil, i+2))
-		b.WriteString("], true);\n")
-	}
-	b.WriteString("END")
+	b.WriteString(runCommand)
 	s.write("DO LANGUAGE plpgsql ")
 	s.text = appendLiteral(s.text, b.String())
 }
 
+// runCommand runs the command with its settings and its role, and puts those back
+// that were there before.
+const runCommand = `    FOR i IN 1 .. pg_catalog.cardinality(names) LOOP
+        PERFORM pg_catalog.set_config(names[i], wanted[i], true);
+    END LOOP;
+    PERFORM pg_catalog.set_config('role', acting, true);
+    EXECUTE command;
+    PERFORM pg_catalog.set_config('role', before, true);
+    FOR i IN 1 .. pg_catalog.cardinality(names) LOOP
+        PERFORM pg_catalog.set_config(names[i], earlier[i], true);
+    END LOOP;
+END`
+
 // requireRole makes sure that the link's role may act for the command's.
-const requireRole = `    IF $role <> current_user THEN
-        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $role) THEN
-            RAISE EXCEPTION 'role "%" ran the command on the source and does not exist on the node', $role
+const requireRole = `    IF acting <> current_user THEN
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = acting) THEN
+            RAISE EXCEPTION 'role "%" ran the command on the source and does not exist on the node', acting
                 USING ERRCODE = 'undefined_object',
-                      HINT = pg_catalog.format('Create it on the node: CREATE ROLE %I; or let commands run as %I: subscription option "ddl_role": "link".', $role, current_user);
-        ELSIF NOT pg_catalog.pg_has_role(current_user, $role, 'MEMBER') THEN
-            RAISE EXCEPTION 'role "%" ran the command on the source, and role "%" can''t act for it on the node', $role, current_user
+                      HINT = pg_catalog.format('Create it on the node: CREATE ROLE %I; or let commands run as %I: subscription option "ddl_role": "link".', acting, current_user);
+        ELSIF NOT pg_catalog.pg_has_role(current_user, acting, 'MEMBER') THEN
+            RAISE EXCEPTION 'role "%" ran the command on the source, and role "%" can''t act for it on the node', acting, current_user
                 USING ERRCODE = 'insufficient_privilege',
-                      HINT = pg_catalog.format('On the node: GRANT %I TO %I; or let commands run as %2$I: subscription option "ddl_role": "link".', $role, current_user);
+                      HINT = pg_catalog.format('On the node: GRANT %I TO %I; or let commands run as %2$I: subscription option "ddl_role": "link".', acting, current_user);
         END IF;
     END IF;
 `
