@@ -114,7 +114,11 @@ begin
     case
         when fact = 'table' and node is null then return courier.table_definition(relation);
         when fact = 'column' and node is null then
-            return alter_table || format('ADD COLUMN %s;', courier.column_definition(relation, attribute.attnum));
+            -- rows that are there could not have a value
+            return alter_table || format('ADD COLUMN %s;', case
+                when attribute.attnotnull and not attribute.atthasdef and attribute.attidentity = ''
+                then regexp_replace(courier.column_definition(relation, attribute.attnum), ' NOT NULL$', '')
+                else courier.column_definition(relation, attribute.attnum) end);
         when fact = 'column' then return alter_table || format('DROP COLUMN %I;', object_name);
         when fact in ('type', 'collation') then
             return alter_column || format('TYPE %s%s USING %I::%1$s;', format_type(attribute.atttypid, attribute.atttypmod),
@@ -286,7 +290,7 @@ begin
         -- what is in the way on the node goes first
         order by e.schema_name, e.table_name, e.place, e.source is not null, e.object_name,
                  (select v.enumsortorder from pg_enum v where v.enumtypid = to_regtype(e.object_name) and v.enumlabel = e.source),
-                 e.fact$q$, query)
+                 array_position('{column,type,collation,not null,identity,generated,default}', e.fact)$q$, query)
         using compare_schemas.node_name, query;
 end
 $$;

@@ -305,6 +305,30 @@ revoke execute on function courier.ddl_add_tables(text[]) from public;
 comment on function courier.ddl_add_tables(text[]) is
     'event trigger, at the end of CREATE TABLE: takes the new table into those of the sets that cover its schema';
 
+-- Called at the start of a command that runs CONCURRENTLY, in transactions of
+-- its own: at its end nothing can be captured or refused any more.
+create function courier.refuse_concurrent_ddl(tag text, tables oid[]) returns void
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    covered oid;
+begin
+    select t into covered from unnest(tables) t where courier.auto_sets(t) is not null limit 1;
+    if found then
+        raise exception using
+            errcode = 'feature_not_supported',
+            message = format('%s CONCURRENTLY on %s cannot be captured for replication set "%s", which replicates DDL',
+                             tag, covered::regclass, (courier.auto_sets(covered))[1]),
+            detail = 'It cannot run inside a transaction block, as it would have to on the nodes.',
+            hint = 'Leave CONCURRENTLY out; or, with courier.capture_ddl set to off, run it on this database and on each node by itself.';
+    end if;
+end
+$$;
+revoke execute on function courier.refuse_concurrent_ddl(text, oid[]) from public;
+comment on function courier.refuse_concurrent_ddl(text, oid[]) is
+    'event trigger, at the start of a command that runs CONCURRENTLY: an error if a set replicates the DDL of its table';
+
 -- What to drop on the nodes, made up from what was dropped here, so that it is
 -- right for DROP SCHEMA, DROP OWNED and whatever functions do as well. IF
 -- EXISTS: what is gone there already is as it should be.

@@ -31,7 +31,7 @@ begin
     if given is null or given not in ('none', 'auto') then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = format('ddl cannot be %s', coalesce(format('"%s"', given), 'null')),
+            message = format('ddl cannot be %s', coalesce('"' || given || '"', 'null')),
             hint = 'It can be: none, auto.';
     end if;
     return given;

@@ -99,6 +99,8 @@ note_objects(OpenCommand *command)
 
 	if (IsA(stmt, AlterTableStmt))
 		note_relation(command, ((AlterTableStmt *) stmt)->relation);
+	else if (IsA(stmt, IndexStmt))
+		note_relation(command, ((IndexStmt *) stmt)->relation);
 	else if (IsA(stmt, DropStmt))
 	{
 		DropStmt   *drop = (DropStmt *) stmt;
@@ -155,8 +157,42 @@ call_sql(const char *name, int nargs, const Oid *types, Datum *args,
 	return result;
 }
 
+static Datum
+oid_array(List *oids)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * (list_length(oids) + 1));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, oids)
+		elements[n++] = ObjectIdGetDatum(lfirst_oid(lc));
+	return PointerGetDatum(construct_array(elements, n, OIDOID, sizeof(Oid),
+										   true, TYPALIGN_INT));
+}
+
+/*
+ * A command that runs in transactions of its own can't be captured: when it
+ * ends, what is known of its start is gone.
+ */
 static void
-command_begins(Node *parsetree)
+refuse_concurrent(OpenCommand *command, const char *tag)
+{
+	Oid			types[] = {TEXTOID, OIDARRAYOID};
+	Datum		args[2];
+	bool		nulls[2] = {0};
+
+	if (!courier_capture_ddl_enabled ||
+		!courier_ddl_is_concurrent(command->copy))
+		return;
+	args[0] = CStringGetTextDatum(tag);
+	args[1] = oid_array(command->tables);
+	PushActiveSnapshot(GetLatestSnapshot());
+	call_sql("refuse_concurrent_ddl", 2, types, args, nulls, NULL);
+	PopActiveSnapshot();
+}
+
+static void
+command_begins(Node *parsetree, const char *tag)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(TopTransactionContext);
 	OpenCommand *command = palloc0(sizeof(OpenCommand));
@@ -167,6 +203,7 @@ command_begins(Node *parsetree)
 	open_commands = lcons(command, open_commands);
 	MemoryContextSwitchTo(old_context);
 
+	refuse_concurrent(command, tag);
 	if (drops_extension(parsetree))
 		call_sql("before_drop_extension", 0, NULL, NULL, NULL, NULL);
 }
@@ -213,19 +250,6 @@ find_text(Node *tree)
 		}
 	}
 	return NULL;
-}
-
-static Datum
-oid_array(List *oids)
-{
-	Datum	   *elements = palloc(sizeof(Datum) * (list_length(oids) + 1));
-	int			n = 0;
-	ListCell   *lc;
-
-	foreach(lc, oids)
-		elements[n++] = ObjectIdGetDatum(lfirst_oid(lc));
-	return PointerGetDatum(construct_array(elements, n, OIDOID, sizeof(Oid),
-										   true, TYPALIGN_INT));
 }
 
 /* The tables that GRANT or REVOKE names, or the one that is attached. */
@@ -412,16 +436,16 @@ courier_capture_ddl(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("courier.capture_ddl() can only be called as an event trigger"),
 				 errhint("The extension makes the event triggers that call it.")));
+	tag = GetCommandTagName(trigger->tag);
 	if (strcmp(trigger->event, "ddl_command_start") == 0)
 	{
-		command_begins(trigger->parsetree);
+		command_begins(trigger->parsetree, tag);
 		PG_RETURN_NULL();
 	}
 
 	command = find_command(trigger->parsetree);
 	if (command == NULL || !courier_capture_ddl_enabled)
 		PG_RETURN_NULL();
-	tag = GetCommandTagName(trigger->tag);
 	if (strcmp(trigger->event, "ddl_command_end") == 0)
 	{
 		open_commands = list_delete_ptr(open_commands, command);

@@ -48,6 +48,23 @@ alters_concurrently(AlterTableStmt *stmt)
 	return false;
 }
 
+/* Does a statement run in transactions of its own? */
+bool
+courier_ddl_is_concurrent(Node *stmt)
+{
+	switch (nodeTag(stmt))
+	{
+		case T_IndexStmt:
+			return ((IndexStmt *) stmt)->concurrent;
+		case T_DropStmt:
+			return ((DropStmt *) stmt)->concurrent;
+		case T_AlterTableStmt:
+			return alters_concurrently((AlterTableStmt *) stmt);
+		default:
+			return false;
+	}
+}
+
 /*
  * Why a statement cannot be replicated as DDL, with what to do instead; NULL
  * if it can.

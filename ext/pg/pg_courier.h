@@ -153,6 +153,7 @@ extern void courier_write_event(const char *channel,
 extern const char *courier_ddl_refusal(Node *stmt, const char **hint);
 extern const char *courier_ddl_differing_column(Node *stmt);
 extern bool courier_ddl_is_local(Node *stmt);
+extern bool courier_ddl_is_concurrent(Node *stmt);
 
 /* ---- ddl.c: commands in the queue ---- */
 

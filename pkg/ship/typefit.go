@@ -68,10 +68,10 @@ var families = [][]string{
 // fits reports whether a target's type can read the text of a source's.
 func (f *typeFacts) fits(target *typeFacts) bool {
 	switch {
-	case f.name == target.name:
-		return strings.Count(f.category, "A") == strings.Count(target.category, "A")
 	case target.category == "S":
 		return true
+	case f.name == target.name:
+		return len(f.category) == len(target.category)
 	case len(f.category) != len(target.category):
 		return false
 	case f.labels != nil && target.labels != nil, strings.HasSuffix(target.category, "S"):
