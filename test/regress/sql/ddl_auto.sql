@@ -203,7 +203,13 @@ set courier.capture_ddl = off;
 alter table item add column only_here int;
 reset courier.capture_ddl;
 alter table item drop column only_here, drop column if exists y;
-select courier.ship('s') as shipped;
+do $$
+begin
+    perform courier.ship('s');
+exception when others then
+    raise warning '%', regexp_replace(sqlerrm, 'transaction \d+', 'transaction N');
+end
+$$;
 set courier.capture_ddl = off;
 select on_target('alter table shop.item add column only_here int');
 reset courier.capture_ddl;
