@@ -139,6 +139,19 @@ select on_target($$select string_agg(a.attname || ' ' || coalesce(pg_get_expr(d.
 from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
 where a.attrelid = '"My Schema".dated'::regclass and a.attnum > 0$$) as target;
 
+-- a command that runs a function which changes the session: not for long
+create function public.noisy() returns boolean language sql as
+    $$ select set_config('standard_conforming_strings', 'off', false) is not null and set_config('search_path', 'nowhere', false) is not null $$;
+select on_target($$create function public.noisy() returns boolean language sql as
+    'select set_config(''standard_conforming_strings'', ''off'', false) is not null and set_config(''search_path'', ''nowhere'', false) is not null'$$);
+select courier.replicate_ddl('alter table public.thing add constraint quiet check (public.noisy()); alter table public.thing drop constraint quiet');
+reset search_path;
+reset standard_conforming_strings;
+insert into thing values (9, 'back\\slash \n', 9);
+select courier.ship('s') as shipped;
+select on_target('select title from public.thing where id = 9') as title;
+drop function public.noisy;
+
 -- the caller's role owns what it creates; one that the link may not be is told
 grant usage, create on schema public to regress_courier_other;
 select on_target('grant create on schema public to regress_courier_other');
