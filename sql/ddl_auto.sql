@@ -68,16 +68,26 @@ $$;
 comment on function courier.replication_set_remove_schema(text, text) is
     'the set takes no more new tables of the schema; those it has stay';
 
--- Sets with ddl => auto that have a table, or one that it is a partition of.
+-- Sets with ddl => auto of which DDL has to be sent: some subscription has them.
+-- One without a starting position is of a restored dump, and will not ship.
+create view courier.auto_set as
+select s.set_name
+from courier.replication_set s
+where s.ddl = 'auto'
+  and exists (select from courier.subscription u
+              where s.set_name = any (u.replication_sets) and u.start_position is not null);
+comment on view courier.auto_set is 'replication sets with ddl => auto that a subscription has';
+comment on column courier.auto_set.set_name is 'the set';
+
+-- Those that have a table, or one that it is a partition of.
 create function courier.auto_sets(relation oid) returns text[]
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     select array_agg(distinct s.set_name::text)
-    from courier.replication_set s
+    from courier.auto_set s
     join courier.replication_set_table t on t.set_name = s.set_name
-    where s.ddl = 'auto'
-      and (t.relation = auto_sets.relation
+    where (t.relation = auto_sets.relation
            or t.relation in (select p.relid from pg_partition_ancestors(auto_sets.relation::regclass) p))
 $$;
 revoke execute on function courier.auto_sets(oid) from public;
@@ -88,9 +98,9 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     select array_agg(s.set_name::text order by s.set_name)
-    from courier.replication_set s
+    from courier.auto_set s
     join courier.replication_set_schema t on t.set_name = s.set_name
-    where s.ddl = 'auto' and t.schema = auto_schema_sets.schema
+    where t.schema = auto_schema_sets.schema
 $$;
 revoke execute on function courier.auto_schema_sets(oid) from public;
 comment on function courier.auto_schema_sets(oid) is 'replication sets with ddl => auto that cover the schema, or null';
@@ -215,7 +225,7 @@ begin
         perform courier.require_listed_columns(c.objid) from pg_event_trigger_ddl_commands() c
         where c.object_type in ('table', 'table column');
     end if;
-    if not exists (select from courier.replication_set s where s.ddl = 'auto') then
+    if not exists (select from courier.auto_set) then
         return null;
     elsif tag in ('GRANT', 'REVOKE') then
         return courier.ddl_grant_sets(tag, tables, schemas);
@@ -264,7 +274,8 @@ revoke execute on function courier.ddl_sets(text, oid[], text[], text) from publ
 comment on function courier.ddl_sets(text, oid[], text[], text) is
     'event trigger, at the end of a command: replication sets that it is to be sent to, or null; an error if it cannot be';
 
--- Called behind it for CREATE TABLE.
+-- Called behind it for CREATE TABLE: with the sets of replicate_ddl(), or with
+-- null for all that cover the schema, whether a subscription has them or not.
 create function courier.ddl_add_tables(sets text[]) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -273,13 +284,16 @@ declare
     added record;
     locked boolean := false;
 begin
+    if not exists (select from courier.replication_set_schema) then
+        return;
+    end if;
     for added in
         select s.set_name, c.objid::regclass as relation, s.replicate_update or s.replicate_delete as changes
         from pg_event_trigger_ddl_commands() c
         join pg_class r on r.oid = c.objid and r.relkind in ('r', 'p') and r.relpersistence = 'p' and not r.relispartition
         join courier.replication_set_schema t on t.schema = r.relnamespace
         join courier.replication_set s on s.set_name = t.set_name and s.ddl = 'auto'
-        where c.command_tag = 'CREATE TABLE' and not c.in_extension and s.set_name = any (sets)
+        where c.command_tag = 'CREATE TABLE' and not c.in_extension and (sets is null or s.set_name = any (sets))
     loop
         if not locked then
             perform courier.lock_configuration();
@@ -370,9 +384,8 @@ begin
     from pg_event_trigger_dropped_objects() d
     cross join lateral (
         select array_agg(distinct s.set_name::text order by s.set_name::text)
-        from courier.replication_set s join courier.replication_set_table t on t.set_name = s.set_name
-        where s.ddl = 'auto'
-          and (t.relation = d.objid
+        from courier.auto_set s join courier.replication_set_table t on t.set_name = s.set_name
+        where (t.relation = d.objid
                or exists (select from unnest(objects, tables) o (object, table_of)
                           where o.object = d.objid and o.table_of = t.relation))) u (sets)
     where d.object_type = 'table' and not d.is_temporary and u.sets is not null
@@ -398,7 +411,7 @@ declare
     pairs text[];
     command record;
 begin
-    if not exists (select from courier.replication_set s where s.ddl = 'auto') then
+    if not exists (select from courier.auto_set) then
         return null;
     end if;
     for command in select c.command, c.sets::text as sets from courier.dropped_commands(tag, cascaded, objects, tables) c loop

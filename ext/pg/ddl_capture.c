@@ -342,13 +342,14 @@ static void
 command_ends(Node *stmt, const char *tag)
 {
 	ArrayType  *running = courier_ddl_running_sets();
-	ArrayType  *sets = NULL;
 	Oid			types[] = {TEXTARRAYOID};
 	Datum		args[1];
-	bool		nulls[1] = {0};
+	bool		nulls[1];
 
 	if (running == NULL)
 	{
+		ArrayType  *sets = NULL;
+
 		if (!courier_ddl_is_local(stmt))
 			sets = ask_sets(stmt, tag);
 		if (sets != NULL)
@@ -371,11 +372,10 @@ command_ends(Node *stmt, const char *tag)
 			courier_write_ddl(&origin, sets, text, strlen(text));
 		}
 	}
-	else
-		sets = running;
-	if (sets != NULL && IsA(stmt, CreateStmt))
+	if (IsA(stmt, CreateStmt))
 	{
-		args[0] = PointerGetDatum(sets);
+		nulls[0] = running == NULL;
+		args[0] = PointerGetDatum(running);
 		call_sql("ddl_add_tables", 1, types, args, nulls, NULL);
 	}
 }

@@ -72,6 +72,11 @@ select courier.replication_set_add_schema('default', 'shop');
 select courier.replication_set_add_schema('default', 'shop');
 select courier.replication_set_remove_schema('default', 'other');
 select set_name, schema from courier.replication_set_schema;
+-- without a subscription nothing is captured, and nothing refused
+do $$ begin create table shop.early (id int primary key); alter table shop.early add column x int; end $$;
+select set_name, relation from courier.replication_set_table;
+drop table shop.early;
+select count(*) as queued from courier.queue_chunk;
 select courier.create_subscription('s', 'eu', copy_data => false) is not null as created;
 
 -- CREATE TABLE in a covered schema, with rows behind it in its transaction
