@@ -154,11 +154,15 @@ check_command(const char *command)
 	}
 }
 
-/* Runs a command with running_sets set. */
+/*
+ * Runs a command with running_sets set.  Settings that it changes, by SET
+ * LOCAL, hold for itself only, here as on the nodes.
+ */
 static void
 run_command(const char *command, ArrayType *sets)
 {
 	ArrayType  *outer = running_sets;
+	int			nest_level = NewGUCNestLevel();
 
 	running_sets = sets;
 	PG_TRY();
@@ -172,6 +176,7 @@ run_command(const char *command, ArrayType *sets)
 		running_sets = outer;
 	}
 	PG_END_TRY();
+	AtEOXact_GUC(false, nest_level);	/* undoes them */
 }
 
 /*

@@ -152,6 +152,13 @@ select courier.ship('s') as shipped;
 select on_target('select title from public.thing where id = 9') as title;
 drop function public.noisy;
 
+-- SET LOCAL holds for the command
+grant usage, create on schema "My Schema" to regress_courier_other;
+begin;
+select courier.replicate_ddl('set local search_path = "My Schema"; set local role regress_courier_other; create table set_locally (id int)');
+select current_setting('search_path') as search_path, current_setting('role') as role;
+rollback;
+
 -- the caller's role owns what it creates; one that the link may not be is told
 grant usage, create on schema public to regress_courier_other;
 select on_target('grant create on schema public to regress_courier_other');
