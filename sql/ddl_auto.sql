@@ -105,35 +105,6 @@ $$;
 revoke execute on function courier.auto_schema_sets(oid) from public;
 comment on function courier.auto_schema_sets(oid) is 'replication sets with ddl => auto that cover the schema, or null';
 
--- What an ALTER TABLE must not do to a table of any set: take away a column
--- that the set lists. It would no longer arrive, without a word.
-create function courier.require_listed_columns(relation oid) returns void
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    missing record;
-begin
-    select t.set_name, u.column_name, t.relation into missing
-    from courier.replication_set_table t cross join unnest(t.columns) u (column_name)
-    where t.relation = require_listed_columns.relation
-      and not exists (select from pg_attribute a
-                      where a.attrelid = t.relation and a.attname = u.column_name and not a.attisdropped)
-    limit 1;
-    if found then
-        raise exception using
-            errcode = 'dependent_objects_still_exist',
-            message = format('column "%s" of %s is in the list of columns of replication set "%s"',
-                             missing.column_name, missing.relation, missing.set_name),
-            hint = format('Take the table out with SELECT courier.replication_set_remove_table(%L, %L), and add it again '
-                          'with another list.', missing.set_name, missing.relation);
-    end if;
-end
-$$;
-revoke execute on function courier.require_listed_columns(oid) from public;
-comment on function courier.require_listed_columns(oid) is
-    'raises an error if a set lists a column that the table does not have any more';
-
 -- A privilege that is given on tables of a set and on others by one statement
 -- can't be sent as it is.
 create function courier.ddl_grant_sets(tag text, tables oid[], schemas text[]) returns text[]
@@ -221,10 +192,6 @@ declare
     sets text[];
     filled boolean;
 begin
-    if tag = 'ALTER TABLE' and exists (select from courier.replication_set_table t where t.columns is not null) then
-        perform courier.require_listed_columns(c.objid) from pg_event_trigger_ddl_commands() c
-        where c.object_type in ('table', 'table column');
-    end if;
     if not exists (select from courier.auto_set) then
         return null;
     elsif tag in ('GRANT', 'REVOKE') then

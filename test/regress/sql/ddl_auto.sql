@@ -222,14 +222,6 @@ select courier.ship('s') as shipped;
 select same('shop.item');
 select same('shop.empty');
 
--- columns that a set lists stay
-create table other.listed (id int primary key, a text, b text);
-select on_target('create table other.listed (id int primary key, a text)');
-select courier.replication_set_add_table('plain', 'other.listed', '{id,a}');
-alter table other.listed drop column a;
-alter table other.listed rename column a to c;
-alter table other.listed drop column b;
-
 -- a set without the option: nothing is sent
 select courier.replication_set_add_table('plain', 'other.uncovered');
 alter table other.uncovered add column x int;
