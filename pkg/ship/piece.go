@@ -322,6 +322,11 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 			return err
 		}
 	}
+	if p.ends && p.unit.commanded {
+		if err := s.lookAgain(ctx); err != nil {
+			return err
+		}
+	}
 	script := s.nextScript()
 	p.script = script
 	if before != "" {
