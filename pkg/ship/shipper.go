@@ -93,10 +93,11 @@ type Shipper struct {
 
 // unit sums up the pieces of a unit that the target has taken.
 type unit struct {
-	shipped int
-	bytes   int
-	apply   time.Duration
-	counts  counts
+	shipped  int
+	commands int // of them
+	bytes    int
+	apply    time.Duration
+	counts   counts
 }
 
 // New returns a detached shipper.
@@ -205,10 +206,12 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 			return true, s.copyPending(ctx)
 		}
 	}
-	if interval == nil {
-		return true, nil
+	if interval != nil {
+		if err = s.ship(ctx, interval); err != nil {
+			return true, err
+		}
 	}
-	return true, s.ship(ctx, interval)
+	return true, s.requireSequences(ctx)
 }
 
 // ship ships an interval to its end. A piece is sent when the one before it has
@@ -321,12 +324,18 @@ func (s *Shipper) landed(ctx context.Context, p *piece, outcome dblink.Outcome, 
 	limit, _ := s.sub.Options.batchLimits()
 	s.sizer.observe(p.changes, took, limit)
 	s.unit.shipped += p.shipped
+	if p.command != nil {
+		s.unit.commands++
+	}
 	s.unit.bytes += len(p.script.Bytes())
 	s.unit.apply += took
 	s.unit.counts.merge(p.counts)
 	if p.ends {
 		s.position = &p.position
 		s.finishUnit(p)
+		if err := s.restoreSession(ctx, p.unit); err != nil {
+			return err
+		}
 		if err := s.finishLetters(ctx, p.unit); err != nil {
 			return err
 		}
