@@ -1,0 +1,3 @@
+package main
+
+func (r *report) writeDocs(dir string) error { return nil }
