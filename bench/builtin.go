@@ -8,11 +8,12 @@ import (
 // builtin is PostgreSQL's own logical replication.
 type builtin struct {
 	*pair
+	resident
 	name string // of publication, slot and subscription
 }
 
 func newBuiltin(ctx context.Context, p *pair, _ *config) (shipper, error) {
-	b := &builtin{p, fmt.Sprintf("s%d", p.number)}
+	b := &builtin{p, resident{}, fmt.Sprintf("s%d", p.number)}
 	// The slot is made before, as CREATE SUBSCRIPTION can't make it disabled.
 	if err := p.source.execAll(ctx,
 		fmt.Sprintf("CREATE PUBLICATION %s FOR TABLE %s", b.name, list(p.tables, "")),
@@ -27,8 +28,6 @@ func newBuiltin(ctx context.Context, p *pair, _ *config) (shipper, error) {
 func (b *builtin) start(ctx context.Context) error {
 	return b.target.exec(ctx, "ALTER SUBSCRIPTION "+b.name+" ENABLE")
 }
-
-func (b *builtin) processes() []int { return nil }
 
 // stop first lets the slot move on: from where it stands, WAL is read again.
 func (b *builtin) stop(ctx context.Context) error {
@@ -55,5 +54,3 @@ func (b *builtin) stop(ctx context.Context) error {
 	}
 	return nil
 }
-
-func (b *builtin) close() error { return nil }

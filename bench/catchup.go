@@ -68,8 +68,8 @@ func (p *pair) shipBacklog(ctx context.Context, s *system, shipper shipper, w *w
 			return nil, err
 		}
 	}
-	if err := p.target.await(ctx, w.arrived(n)); err != nil {
-		return nil, fmt.Errorf("wait for the last row: %w", err)
+	if err := p.awaitArrival(ctx, shipper, w.arrived(n)); err != nil {
+		return nil, err
 	}
 	seconds := time.Since(started).Seconds()
 	rows := w.rows(n)
@@ -85,3 +85,27 @@ func (p *pair) shipBacklog(ctx context.Context, s *system, shipper shipper, w *w
 
 // part is the number of rows that the system ships of n.
 func (s *system) part(n int) int { return max(int(float64(n)*s.share), batchRows) }
+
+// faultEvery is the pause between two looks at whether a shipper still works.
+const faultEvery = time.Second
+
+// awaitArrival polls the target until a query answers true, as long as the shipper
+// works.
+func (p *pair) awaitArrival(ctx context.Context, shipper shipper, arrived string) error {
+	look := time.Now().Add(faultEvery)
+	err := poll(ctx, func() (bool, error) {
+		value, err := p.target.text(ctx, "SELECT coalesce(("+arrived+"), false)::text")
+		if err != nil || value == "true" {
+			return true, err
+		}
+		if time.Now().After(look) {
+			look = time.Now().Add(faultEvery)
+			return false, shipper.fault(ctx)
+		}
+		return false, nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait for the last row: %w", err)
+	}
+	return nil
+}

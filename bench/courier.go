@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -33,19 +34,18 @@ func (p *pair) subscribe(ctx context.Context, driver string) (name string, err e
 // worker is pg_courier with trigger capture, shipped by a background worker.
 type worker struct {
 	*pair
+	resident
 	name string
 }
 
 func newWorker(ctx context.Context, p *pair, _ *config) (shipper, error) {
 	name, err := p.subscribe(ctx, "worker")
-	return &worker{p, name}, err
+	return &worker{p, resident{}, name}, err
 }
 
 func (w *worker) start(ctx context.Context) error {
 	return w.source.exec(ctx, "SELECT courier.alter_subscription_enable('"+w.name+"')")
 }
-
-func (w *worker) processes() []int { return nil }
 
 func (w *worker) stop(ctx context.Context) error {
 	if err := w.source.exec(ctx, "SELECT courier.alter_subscription_disable('"+w.name+"')"); err != nil {
@@ -55,7 +55,17 @@ func (w *worker) stop(ctx context.Context) error {
 		WHERE backend_type = 'pg_courier ship worker' AND datname = current_database()`)
 }
 
-func (w *worker) close() error { return nil }
+func (w *worker) fault(ctx context.Context) error { return w.stopped(ctx) }
+
+// stopped is the error for which a subscription of the source has stopped.
+func (p *pair) stopped(ctx context.Context) error {
+	why, err := p.source.text(ctx, `SELECT coalesce(string_agg(subscription_name || ' is ' || state || ': ' || last_error, '; '), '')
+		FROM courier.subscription_status WHERE state IN ('stopped', 'needs_resync')`)
+	if err == nil && why != "" {
+		err = errors.New(why)
+	}
+	return err
+}
 
 // sidecar is pg_courier with trigger capture, shipped by `courier run`.
 type sidecar struct {
@@ -75,6 +85,10 @@ func newSidecar(ctx context.Context, p *pair, c *config) (shipper, error) {
 func (s *sidecar) start(context.Context) (err error) {
 	s.daemon, err = startDaemon("courier run", s.program, "run", "--database", s.source.SocketDSN(s.source.database))
 	return err
+}
+
+func (s *sidecar) fault(ctx context.Context) error {
+	return errors.Join(s.daemon.fault(), s.stopped(ctx))
 }
 
 func (s *sidecar) processes() []int { return pids(s.daemon) }

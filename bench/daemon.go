@@ -73,6 +73,19 @@ func pids(daemons ...*daemon) []int {
 	return list
 }
 
+// fault is an error once the daemon has ended by itself.
+func (d *daemon) fault() error {
+	if d == nil || d.cmd == nil {
+		return nil
+	}
+	select {
+	case <-d.done:
+		return fmt.Errorf("%s has ended: %s", d.name, d.cmd.ProcessState) // end shows its log
+	default:
+		return nil
+	}
+}
+
 // end signals the daemon's process group and waits for the daemon; nothing, if it
 // is nil or has been ended. A daemon that was not running any more is an error.
 func (d *daemon) end(signal syscall.Signal) error {

@@ -53,11 +53,14 @@ func far(s *server, proxy *faultnet.Proxy) address {
 // makes the tables on both.
 func startPair(ctx context.Context, s *system, tables []*table) (*pair, error) {
 	p := &pair{tables: tables}
-	var err error
-	if p.source, err = startServer(ctx, s.name+"-source", s.options()...); err != nil {
+	options, err := s.options()
+	if err != nil {
 		return nil, err
 	}
-	if p.target, err = startServer(ctx, s.name+"-target", s.options()...); err != nil {
+	if p.source, err = startServer(ctx, s.name+"-source", options...); err != nil {
+		return nil, err
+	}
+	if p.target, err = startServer(ctx, s.name+"-target", options...); err != nil {
 		return nil, errors.Join(err, p.source.destroy())
 	}
 	if err := p.both(ctx, createTables(tables)); err != nil {

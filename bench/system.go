@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"os/exec"
 	"slices"
 	"strings"
 
@@ -14,6 +17,8 @@ import (
 type shipper interface {
 	// start lets shipping begin; the clock runs.
 	start(ctx context.Context) error
+	// fault says why it does not ship any more by itself; nil while it does.
+	fault(ctx context.Context) error
 	// processes are those outside of the two servers, while it runs, without
 	// their children.
 	processes() []int
@@ -22,6 +27,13 @@ type shipper interface {
 	// close ends it for good, also after an error.
 	close() error
 }
+
+// resident is the part of a shipper that lives in the servers.
+type resident struct{}
+
+func (resident) fault(context.Context) error { return nil }
+func (resident) processes() []int            { return nil }
+func (resident) close() error                { return nil }
 
 // system is a way to ship.
 type system struct {
@@ -49,12 +61,35 @@ const (
 )
 
 // options are those of the system's servers.
-func (s *system) options() []pgtest.Option {
-	options := []pgtest.Option{pgtest.Settings(s.settings)}
+func (s *system) options() ([]pgtest.Option, error) {
+	set := maps.Clone(s.settings)
+	if _, wanted := set[pluginList]; wanted {
+		known, err := serverKnows(pluginList)
+		if err != nil {
+			return nil, err
+		}
+		if !known {
+			delete(set, pluginList)
+		}
+	}
+	options := []pgtest.Option{pgtest.Settings(set)}
 	if s.preload != "" {
 		options = append(options, pgtest.Setting("shared_preload_libraries", s.preload))
 	}
-	return options
+	return options, nil
+}
+
+// serverKnows says whether the server has a setting.
+func serverKnows(setting string) (bool, error) {
+	inst, err := pgtest.FindInstallation()
+	if err != nil {
+		return false, err
+	}
+	out, err := exec.Command(inst.Program("postgres"), "--describe-config").Output()
+	if err != nil {
+		return false, fmt.Errorf("ask postgres for its settings: %w", err)
+	}
+	return strings.Contains("\n"+string(out), "\n"+setting+"\t"), nil
 }
 
 // systems are the peers.
@@ -63,6 +98,11 @@ var systems = []*system{
 		settings: map[string]string{"wal_retrieve_retry_interval": "100ms"}}, // else a worker starts 5 s after the last
 	{name: "worker", title: "pg_courier, trigger capture, background worker", preload: "pg_courier", share: 1, setup: newWorker},
 	{name: "sidecar", title: "pg_courier, trigger capture, `courier run`", preload: "pg_courier", share: 1, setup: newSidecar},
+	{name: "pglogical", title: "pglogical 2", needs: pglogicalNeeds, preload: "pglogical", settings: pglogicalSettings, share: 1, setup: newPglogical},
+	{name: "jsonb-queue", title: "a plpgsql trigger that queues jsonb, and a loop that sends it over dblink, made at home", share: 0.2,
+		lacks: []string{"copy"}, setup: newJSONBQueue},
+	{name: "dblink-row", title: "a trigger that sends each row over dblink, as in articles", share: 0.02,
+		synchronous: true, lacks: []string{"copy", "latency"}, setup: newRowByRow},
 }
 
 func systemNames() []string {

@@ -22,7 +22,7 @@ var (
 	customers = &table{"customer", "cid", "cid int PRIMARY KEY, name text NOT NULL, since date"}
 	orders    = &table{"orders", "oid", `oid int PRIMARY KEY, cid int NOT NULL REFERENCES customer, state text NOT NULL,
 		placed timestamptz, total numeric(12,2)`}
-	lines = &table{"line", "lid", `lid int PRIMARY KEY, oid int NOT NULL REFERENCES orders, item text NOT NULL,
+	items = &table{"item", "iid", `iid int PRIMARY KEY, oid int NOT NULL REFERENCES orders, article text NOT NULL,
 		quantity int, price numeric(12,2)`}
 
 	// wide has rows of 2 kB, which do not compress.

@@ -64,15 +64,15 @@ var workloads = []*workload{
 		},
 	},
 	{
-		name: "keys", title: "customers, orders and lines with foreign keys: inserts, updates and deletes, transactions of ten",
-		tables: []*table{customers, orders, lines},
+		name: "keys", title: "customers, orders and items with foreign keys: inserts, updates and deletes, transactions of ten",
+		tables: []*table{customers, orders, items},
 		rows:   func(n int) int { return n / 50 * 10 },
 		commit: func(n int) string {
 			return loop(1, n/50, `INSERT INTO customer VALUES (i, 'customer ' || i, date '2026-01-01' + i % 365);
 				INSERT INTO orders SELECT i * 2 + k, i, 'new', now(), i * 1.5 FROM generate_series(0, 1) AS k;
-				INSERT INTO line SELECT i * 5 + k, i * 2 + k % 2, 'item ' || k, k, k * 9.99 FROM generate_series(0, 4) AS k;
+				INSERT INTO item SELECT i * 5 + k, i * 2 + k % 2, 'article ' || k, k, k * 9.99 FROM generate_series(0, 4) AS k;
 				UPDATE orders SET state = 'paid' WHERE oid = i * 2;
-				DELETE FROM line WHERE lid = i * 5`)
+				DELETE FROM item WHERE iid = i * 5`)
 		},
 		arrived: func(n int) string { return fmt.Sprintf("SELECT state = 'paid' FROM orders WHERE oid = %d", n/50*2) },
 	},
