@@ -23,7 +23,7 @@ func (b *bench) catchUpWith(ctx context.Context, s *system, round int) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(p.explain(ctx, err), p.destroy()) }()
-	shipper, err := s.setup(ctx, p, b.config)
+	shipper, err := b.setUp(ctx, s, p)
 	if err != nil {
 		return err
 	}
@@ -40,6 +40,20 @@ func (b *bench) catchUpWith(ctx context.Context, s *system, round int) (err erro
 		b.record(sample{Case: w.title, System: s.name, Round: round, Values: values})
 	}
 	return nil
+}
+
+// setupTimeout is how long a system has to be ready.
+const setupTimeout = 2 * time.Minute
+
+// setUp makes a system ready to ship between two servers.
+func (b *bench) setUp(ctx context.Context, s *system, p *pair) (shipper, error) {
+	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+	defer cancel()
+	shipper, err := s.setup(ctx, p, b.config)
+	if err != nil {
+		return nil, fmt.Errorf("set up %s: %w", s.name, err)
+	}
+	return shipper, nil
 }
 
 // shipBacklog makes a backlog, starts the shipper, and times it until the target

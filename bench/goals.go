@@ -28,6 +28,9 @@ func (r *report) reachedGoals() []reached {
 	var all []reached
 	for _, g := range goals {
 		s := findScenario(g.scenario)
+		if s == nil {
+			continue
+		}
 		m := &s.metrics[0]
 		for i := range s.metrics {
 			if s.metrics[i].key == g.metric {

@@ -37,7 +37,7 @@ func (b *bench) latencyWith(ctx context.Context, s *system, round int) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(p.explain(ctx, err), p.destroy()) }()
-	shipper, err := s.setup(ctx, p, b.config)
+	shipper, err := b.setUp(ctx, s, p)
 	if err != nil {
 		return err
 	}
