@@ -216,18 +216,11 @@ func (b *bucardo) close() error {
 // captureBucardo is Bucardo's triggers alone; the target is another database of
 // the server.
 func captureBucardo(ctx context.Context, s *server, tables []*table) error {
-	target, err := s.create(ctx, s.database+"_target")
+	target, err := s.twin(ctx, tables)
 	if err != nil {
 		return err
 	}
 	defer target.disconnect()
-	definitions, err := s.definitions(ctx, tables)
-	if err != nil {
-		return err
-	}
-	if err := target.exec(ctx, definitions); err != nil {
-		return err
-	}
 	d := directory(s.Dir)
 	control, err := installBucardo(ctx, s, d)
 	if err != nil {
@@ -240,20 +233,6 @@ func captureBucardo(ctx context.Context, s *server, tables []*table) error {
 		return err
 	}
 	return s.await(ctx, "SELECT count(*) > 0 FROM pg_trigger WHERE tgname LIKE 'bucardo%'")
-}
-
-// definitions are statements that make empty tables like some of the server's.
-func (s *server) definitions(ctx context.Context, tables []*table) (string, error) {
-	var b strings.Builder
-	for _, t := range tables {
-		columns, err := s.text(ctx, fmt.Sprintf(`SELECT string_agg(format('%%I %%s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY attnum)
-			FROM pg_attribute WHERE attrelid = '%s'::regclass AND attnum > 0 AND NOT attisdropped`, t.name))
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&b, "CREATE TABLE %s (%s, PRIMARY KEY (%s));\n", t.name, columns, t.key)
-	}
-	return b.String(), nil
 }
 
 // bucardoEmpty empties its delta and track tables.

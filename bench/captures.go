@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/pg-courier/pg_courier/pkg/pgtest"
 )
@@ -33,6 +34,11 @@ var captures = []*capture{
 	{name: "empty trigger", title: "a plpgsql row trigger that does nothing", share: 1, install: captureNothing},
 	{name: ownCapture, title: "pg_courier's C trigger", share: 1, install: captureCourier,
 		empty: "TRUNCATE courier.queue_0, courier.queue_1, courier.queue_2"},
+	{name: "slony", title: "Slony-I's C trigger", needs: slonyNeeds, share: 1, install: captureSlony, empty: "TRUNCATE _bench.sl_log_1, _bench.sl_log_2"},
+	{name: "pgq", title: "PgQ's C trigger, which Londiste uses", needs: pgqNeeds, share: 1, install: capturePgQ, empty: pgqEmpty},
+	{name: "bucardo", title: "Bucardo's triggers", needs: bucardoNeeds, share: 1, install: captureBucardo, empty: bucardoEmpty},
+	{name: "jsonb-queue", title: "a plpgsql trigger that queues jsonb", share: 1, install: captureJSONB, empty: "TRUNCATE change"},
+	{name: "dblink-row", title: "a plpgsql trigger that sends each row over dblink, to another database of the server", share: 0.02, install: captureDblink},
 }
 
 func captureNames() []string {
@@ -105,4 +111,32 @@ func (b *bench) startCaptures(ctx context.Context, tables []*table, prepare func
 		databases[way.name] = s
 	}
 	return databases, there, nil
+}
+
+// captureDblink sends rows to a twin of the database.
+func captureDblink(ctx context.Context, s *server, tables []*table) error {
+	target, err := s.twin(ctx, tables)
+	if err != nil {
+		return err
+	}
+	defer target.disconnect()
+	return captureRowByRow(ctx, s, tables, target.near())
+}
+
+// twin makes another database with empty tables like some of the server's.
+func (s *server) twin(ctx context.Context, tables []*table) (*server, error) {
+	target, err := s.create(ctx, s.database+"_target")
+	if err != nil {
+		return nil, err
+	}
+	var b strings.Builder
+	for _, t := range tables {
+		columns, err := s.text(ctx, fmt.Sprintf(`SELECT string_agg(format('%%I %%s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY attnum)
+			FROM pg_attribute WHERE attrelid = '%s'::regclass AND attnum > 0 AND NOT attisdropped`, t.name))
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&b, "CREATE TABLE %s (%s, PRIMARY KEY (%s));\n", t.name, columns, t.key)
+	}
+	return target, target.exec(ctx, b.String())
 }

@@ -24,6 +24,8 @@ type config struct {
 
 	captureRounds int
 	captureRows   int
+	tpcbScale     int
+	tpcbSeconds   int
 
 	latencyRounds  int
 	latencySeconds int
@@ -44,8 +46,10 @@ func parseFlags() (*config, error) {
 	chosen := flag.String("systems", "", "these `systems` only, comma-separated: "+strings.Join(systemNames(), ", "))
 	flag.IntVar(&c.rounds, "rounds", 3, "rounds of every scenario that has no flag of its own for it")
 	flag.IntVar(&c.rows, "rows", 1_000_000, "rows of a backlog")
-	flag.IntVar(&c.captureRounds, "capture-rounds", 5, "rounds of capture")
+	flag.IntVar(&c.captureRounds, "capture-rounds", 5, "rounds of capture and tpcb")
 	flag.IntVar(&c.captureRows, "capture-rows", 200_000, "rows of a captured statement")
+	flag.IntVar(&c.tpcbScale, "tpcb-scale", 10, "pgbench's scale factor for tpcb")
+	flag.IntVar(&c.tpcbSeconds, "tpcb-seconds", 10, "length of a measurement of tpcb")
 	flag.IntVar(&c.latencyRounds, "latency-rounds", 1, "rounds of latency and link-latency")
 	flag.IntVar(&c.latencySeconds, "latency-seconds", 20, "length of a measurement of latency")
 	rates := flag.String("latency-rates", "10,200,1000", "transactions a second, comma-separated")
@@ -62,7 +66,7 @@ func parseFlags() (*config, error) {
 		return nil, fmt.Errorf("there is no argument %q", flag.Arg(0))
 	}
 	if min(c.rounds, c.captureRounds, c.captureRows, c.latencyRounds, c.latencySeconds, c.commitRounds, c.commitSeconds,
-		c.commitSessions) < 1 {
+		c.commitSessions, c.tpcbScale, c.tpcbSeconds) < 1 {
 		return nil, errors.New("rounds, rows, seconds and sessions start at 1")
 	}
 	if c.rows < batchRows {

@@ -16,6 +16,17 @@ var scenarios = []scenario{
 		run: (*bench).measureCapture,
 	},
 	{
+		name: "tpcb", title: "Captured TPC-B", standard: true, reference: uncaptured, ours: ownCapture,
+		about: "pgbench's own transaction, three updates and an insert, on tables that are all captured in each way; nobody ships.",
+		metrics: []metric{
+			{key: "rate", title: "tx/s"},
+			{key: "latency", title: "mean", unit: "ms", digits: 2},
+			{key: "cpu", title: "CPU of the server", unit: "µs/tx"},
+			{key: "wal", title: "WAL", unit: "B/tx"},
+		},
+		run: (*bench).measureTPCB,
+	},
+	{
 		name: "catchup", title: "Catch-up of a backlog", standard: true, reference: reference,
 		about: "Each backlog is committed while shipping is stopped. Then shipping is started, and timed until the target has the last row. " +
 			"CPU and WAL are those of a row; the WAL of the source includes the backlog itself.",
