@@ -32,6 +32,7 @@ type directory string
 var bucardoNeeds = requirement{
 	packages:   []string{"bucardo", "postgresql-plperl-MAJOR"},
 	extensions: []string{"plperl", "plperlu"},
+	libraries:  []string{"plperl.so"},
 	programs:   []string{"bucardo"},
 }
 

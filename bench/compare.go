@@ -49,7 +49,10 @@ func (r *report) systemsOf(scenario string) []string {
 			names = append(names, s.System)
 		}
 	}
-	order := append(systemNames(), captureNames()...)
+	order := systemNames()
+	if findScenario(scenario).ours == ownCapture {
+		order = captureNames()
+	}
 	rank := func(name string) int {
 		if name == findScenario(scenario).reference {
 			return -1

@@ -22,6 +22,8 @@ type config struct {
 	docs    string
 	courier string
 
+	packages bool
+
 	captureRounds int
 	captureRows   int
 	tpcbScale     int
@@ -59,6 +61,7 @@ func parseFlags() (*config, error) {
 	flag.StringVar(&c.json, "json", "", "write all measurements to `FILE` too, after every scenario")
 	flag.StringVar(&c.from, "from-json", "", "measure nothing; report what `FILE` says")
 	flag.StringVar(&c.docs, "docs", "", "write benchmarks.md and its charts into `DIRECTORY`")
+	flag.BoolVar(&c.packages, "packages", false, "measure nothing; print the Debian packages of the peers that are not installed")
 	flag.StringVar(&c.courier, "courier", courier, "the sidecar's `program`")
 	flag.Parse()
 

@@ -54,6 +54,9 @@ func main() {
 }
 
 func run(ctx context.Context, c *config) error {
+	if c.packages {
+		return printPackages()
+	}
 	if c.from != "" {
 		r, err := readReport(c.from)
 		if err != nil {

@@ -27,6 +27,7 @@ type report struct {
 	Rows       int               `json:"rows"`
 	Settings   map[string]string `json:"settings"`
 	Systems    []named           `json:"systems"`
+	Captures   []named           `json:"captures"`
 	Absent     []string          `json:"absent,omitempty"`
 	Seconds    float64           `json:"seconds"`
 	Samples    []sample          `json:"samples"`
@@ -49,6 +50,9 @@ func newReport(ctx context.Context, c *config) (*report, error) {
 	r.Settings["fsync"] = "on"
 	for _, s := range systems {
 		r.Systems = append(r.Systems, named{s.name, s.title})
+	}
+	for _, way := range captures {
+		r.Captures = append(r.Captures, named{way.name, way.title})
 	}
 	for program, version := range map[*exec.Cmd]*string{
 		exec.CommandContext(ctx, inst.Program("postgres"), "--version"): &r.PostgreSQL,

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,7 +18,6 @@ type requirement struct {
 	extensions []string // with a control file in PostgreSQL's own directory
 	libraries  []string // patterns, in its library directory
 	programs   []string // on the PATH, or beside PostgreSQL's programs
-	files      []string // patterns, anywhere
 }
 
 // missing says what is not there: nothing, if it can be used.
@@ -42,12 +42,38 @@ func (r *requirement) missing() ([]string, error) {
 			absent = append(absent, "program "+name)
 		}
 	}
-	for _, pattern := range r.files {
-		if found, _ := filepath.Glob(pattern); len(found) == 0 {
-			absent = append(absent, pattern)
-		}
-	}
 	return absent, nil
+}
+
+// printPackages prints the packages of what is missing.
+func printPackages() error {
+	var needed []requirement
+	for _, s := range systems {
+		needed = append(needed, s.needs)
+	}
+	for _, way := range captures {
+		needed = append(needed, way.needs)
+	}
+	var all []string
+	for _, r := range needed {
+		absent, err := r.missing()
+		if err != nil {
+			return err
+		}
+		if len(absent) == 0 {
+			continue
+		}
+		names, err := r.packageNames()
+		if err != nil {
+			return err
+		}
+		all = append(all, names...)
+	}
+	slices.Sort(all)
+	for _, name := range slices.Compact(all) {
+		fmt.Println(name)
+	}
+	return nil
 }
 
 // packageNames are the packages to install, for the server's major version.

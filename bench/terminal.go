@@ -13,7 +13,7 @@ func (r *report) printScenario(w io.Writer, s *scenario) {
 	if len(names) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\n%s: %s; ratios within a round\n", s.title, "medians (min–max)")
+	fmt.Fprintf(w, "\n%s: medians (min–max), ratios within a round\n", s.title)
 	for _, named := range names {
 		fmt.Fprintf(w, "\n%s\n\n", named)
 		printTable(w, r.table(s, named))
@@ -26,7 +26,7 @@ func (r *report) table(s *scenario, named string) [][]string {
 	head := append([]string{""}, headings[:1]...)
 	compared := s.reference != ""
 	if compared {
-		head = append(head, s.toHeading(), "times worse than "+s.own())
+		head = append(head, s.toHeading(), s.own()+": times as good")
 	}
 	table := [][]string{append(head, headings[1:]...)}
 	for _, l := range r.lines(s, named) {
@@ -47,7 +47,7 @@ func (s *scenario) toHeading() string {
 	if s.metrics[0].added {
 		return "added"
 	}
-	return "times " + s.reference
+	return "times as good as " + s.reference
 }
 
 // printTable prints columns, all but the first right-aligned.
