@@ -169,7 +169,7 @@ func (f *schemaFailure) shrink(ctx context.Context, c *schemaClusters) {
 func (f *schemaFailure) String() string {
 	var b strings.Builder
 	s := f.schema
-	fmt.Fprintf(&b, "seed %d: %v\n(run it again with COURIER_TEST_SCHEMAS=1 COURIER_SEED=%[1]d; %s)\n", s.Seed, f.err, f.note)
+	fmt.Fprintf(&b, "seed %d: %v\n(run it again with COURIER_TEST_SCHEMAS=1 COURIER_SEED=%d; %s)\n", s.Seed, f.err, s.Seed, f.note)
 	part := func(title string, lines []string) {
 		fmt.Fprintf(&b, "-- %s\n", title)
 		for _, line := range lines {

@@ -9,7 +9,7 @@ import (
 // value is an expression for the column, NULL at times where that is allowed.
 func (g *generator) value(c *column) string {
 	if !c.notNull && g.one(15) {
-		return "NULL"
+		return "NULL::" + c.kind.castType()
 	}
 	return c.kind.literal(c.kind.text(g.Rand))
 }
