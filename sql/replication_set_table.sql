@@ -361,6 +361,9 @@ begin
     perform courier.sync_capture();
     update courier.replication_set_table t set added = courier.position()
     where t.set_name = target_set.set_name and t.relation = any (wanted);
+    if target_set.ddl = 'auto' then
+        perform courier.replication_set_add_schema(target_set.set_name, s) from unnest(schema_names) s;
+    end if;
     return coalesce(cardinality(wanted), 0);
 end
 $$;

@@ -104,7 +104,7 @@ func Open(ctx context.Context, s session.Session, name, node, server string) (*L
 	if err := l.connect(ctx); err != nil {
 		return nil, err
 	}
-	if err := l.configure(ctx); err != nil {
+	if err := l.Configure(ctx); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -119,10 +119,10 @@ func (l *Link) connect(ctx context.Context) error {
 	return nil
 }
 
-// configure makes the session what the package promises, and learns who it is,
+// Configure makes the session what the package promises, and learns who it is,
 // in one round trip. A new backend needs milliseconds to learn of a view like
 // pg_stat_activity, so what is under it is asked.
-func (l *Link) configure(ctx context.Context) error {
+func (l *Link) Configure(ctx context.Context) error {
 	var sql strings.Builder
 	sql.WriteString("DO $courier$ BEGIN\n")
 	for _, setting := range settings {

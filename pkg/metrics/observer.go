@@ -14,7 +14,7 @@ import (
 var applyBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 
 // Values of the label operation, in the order of Applied.
-var operations = []string{"insert", "update", "delete", "truncate", "event"}
+var operations = []string{"insert", "update", "delete", "truncate", "event", "ddl"}
 
 // Observer counts what the loops of a supervisor do. It implements
 // supervise.Observer; methods may be called from any goroutine.
@@ -61,7 +61,7 @@ func (o *Observer) Applied(database, subscription string, a ship.Applied) {
 	c := o.of(subscriptionKey{database, subscription})
 	c.batches.Inc()
 	c.shipped.Add(float64(a.Bytes))
-	for i, n := range []int64{a.Inserted, a.Updated, a.Deleted, a.Truncated, a.Events} {
+	for i, n := range []int64{a.Inserted, a.Updated, a.Deleted, a.Truncated, a.Events, a.Commands} {
 		c.changes[i].Add(float64(n))
 	}
 	c.apply.Observe(a.Apply.Seconds())

@@ -38,7 +38,7 @@ func TestCounters(t *testing.T) {
 	for range 4 {
 		group.Go(func() {
 			for range 25 {
-				o.Applied("shop", "eu", ship.Applied{Inserted: 1, Updated: 2, Deleted: 3, Truncated: 4, Events: 5,
+				o.Applied("shop", "eu", ship.Applied{Inserted: 1, Updated: 2, Deleted: 3, Truncated: 4, Events: 5, Commands: 6,
 					Changes: 15, Bytes: 1000, Apply: 40 * time.Millisecond})
 				o.Retried("shop", "eu")
 				s.scrape(t)
@@ -47,7 +47,7 @@ func TestCounters(t *testing.T) {
 	}
 	group.Wait()
 	p := s.scrape(t)
-	for operation, want := range map[string]float64{"insert": 101, "update": 200, "delete": 300, "truncate": 400, "event": 500} {
+	for operation, want := range map[string]float64{"insert": 101, "update": 200, "delete": 300, "truncate": 400, "event": 500, "ddl": 600} {
 		p.requireValue(t, want, "courier_subscription_changes_total", "database", "shop", "subscription", "eu", "operation", operation)
 	}
 	p.requireValue(t, 101, "courier_subscription_batches_total", "subscription", "eu")

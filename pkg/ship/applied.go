@@ -6,6 +6,7 @@ import "time"
 type Applied struct {
 	Inserted, Updated, Deleted, Truncated int64 // changes by kind, as they were made: before folding
 	Events                                int64
+	Commands                              int64         // DDL
 	Changes                               int           // all of them
 	Bytes                                 int           // of statements sent
 	Apply                                 time.Duration // from the first piece sent to the commit
@@ -20,6 +21,7 @@ func (u *unit) applied() Applied {
 		a.Deleted += t.deleted
 		a.Truncated += t.truncated
 	}
-	a.Events = max(int64(a.Changes)-a.Inserted-a.Updated-a.Deleted-a.Truncated, 0)
+	a.Commands = int64(u.commands)
+	a.Events = max(int64(a.Changes)-a.Inserted-a.Updated-a.Deleted-a.Truncated-a.Commands, 0)
 	return a
 }

@@ -19,7 +19,7 @@ var targetObjects string
 
 // attach connects to the node and finds the subscription's progress there,
 // creating what is missing. Without progress the position stays nil: the tables
-// are to be copied, and the copy makes the progress row.
+// are to be copied, and the progress begins with that.
 func (s *Shipper) attach(ctx context.Context) error {
 	err := s.tryAttach(ctx)
 	var stop *StopError
@@ -251,7 +251,9 @@ func (s *Shipper) startProgress(position string) string {
 		literal(s.sub.Source) + ", " + literal(position) + ")"
 }
 
-// findUncopied notes which tables the target still has to get a copy of.
+// findUncopied notes which tables the target still has to get a copy of. A
+// dropped one that it has not got can't be copied any more: nothing of it is
+// shipped.
 func (s *Shipper) findUncopied(ctx context.Context) error {
 	s.catalog.pending = make(map[uint32]bool)
 	if !s.sub.CopyData {
@@ -274,6 +276,14 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 		// one that was removed and added again has missed changes
 		if table != nil && table.Added.String() == string(row[1]) {
 			delete(s.catalog.pending, uint32(oid))
+		}
+	}
+	for oid := range s.catalog.pending {
+		if table := s.catalog.tables[oid]; table.Dropped {
+			s.log.Info("a table was dropped before it was copied", "subscription", s.name,
+				"node", s.sub.Node, "table", table.Schema+"."+table.Name)
+			delete(s.catalog.pending, oid)
+			delete(s.catalog.tables, oid)
 		}
 	}
 	return nil

@@ -65,6 +65,25 @@ func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 		return err
 	}
 	s.notes.due, s.notes.at, s.notes.shipped = false, s.now(), s.shipped
+	return s.forgetDropped(ctx)
+}
+
+// forgetDropped lets go of dropped tables of which everything has arrived.
+func (s *Shipper) forgetDropped(ctx context.Context) error {
+	if !s.catalog.hasDropped() {
+		return nil
+	}
+	rows, err := s.session.Query(ctx, "SELECT courier.forget_settled_tables($1::pg_catalog.int4)", strconv.Itoa(s.sub.ID))
+	if err != nil {
+		return fmt.Errorf("forget the dropped tables of subscription %s: %w", s.name, err)
+	}
+	for _, row := range rows {
+		oid, err := strconv.ParseUint(string(row[0]), 10, 32)
+		if err != nil {
+			return fmt.Errorf("forget the dropped tables of subscription %s: %w", s.name, err)
+		}
+		delete(s.catalog.tables, uint32(oid))
+	}
 	return nil
 }
 

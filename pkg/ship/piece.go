@@ -45,6 +45,9 @@ type piece struct {
 	durable   bool     // flushed on the target before it counts as applied
 	script    *render.Script
 
+	command   *change.Command // all that the piece does
+	commanded bool            // the unit has commands
+
 	pass      *letter              // the unit passes its transaction and applies nothing
 	overtakes map[*letterKey]place // the unit's: rows of letters that it has changed since
 }
@@ -70,7 +73,8 @@ type cutter struct {
 	held      []queue.Chunk // read, not yet decoded
 	exhausted bool
 	finished  bool
-	current   place // transaction under way, xid 0 between transactions
+	current   place           // transaction under way, xid 0 between transactions
+	later     []change.Change // of it, from a command on
 
 	// The unit's first piece while its target transaction is open.
 	stream *piece
@@ -126,6 +130,14 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 	bytes := 0
 	relations := make(map[*change.Relation]bool)
 	var done place // last transaction that is whole in this piece
+	if len(c.later) > 0 {
+		switch ended, err := c.takeUp(p, relations); {
+		case err != nil:
+			return nil, c.settleFirst(ctx, err)
+		case ended:
+			return p, c.finish(ctx, p, done, relations)
+		}
+	}
 
 	for {
 		chunk, err := c.peek(ctx)
@@ -162,70 +174,106 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 		}
 		if p.pass == nil {
 			if err = c.decode(chunk, p, relations); err != nil {
-				// the pieces before it are not to be given up
-				if settled := s.settle(ctx); settled != nil {
-					return nil, settled
-				}
-				return nil, err
+				return nil, c.settleFirst(ctx, err)
 			}
 			bytes += len(chunk.Data)
 		}
 		c.held = c.held[1:]
+		if len(c.later) > 0 {
+			if c.stream == nil {
+				c.stream, p.begins = p, true
+			}
+			break
+		}
 	}
 	return p, c.finish(ctx, p, done, relations)
 }
 
-// decode adds a chunk's changes to the piece.
+// settleFirst returns the error of a piece that can't be made once those before it
+// are settled, which are not to be given up: theirs, if there is one, comes first.
+func (c *cutter) settleFirst(ctx context.Context, err error) error {
+	if settled := c.shipper.settle(ctx); settled != nil {
+		return settled
+	}
+	return err
+}
+
+// decode adds a chunk's changes to the piece, those from a command on to what is
+// put off.
 func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Relation]bool) error {
-	s := c.shipper
-	tx := len(p.places) - 1
 	p.changes += int(chunk.Changes)
-	// neighbours are mostly of one table
-	var last *change.Relation
-	var table *tableCounts
+	taker := c.taker(p, relations)
 	return c.decoder.Decode(chunk.Data, func(ch change.Change) error {
-		switch ch.Op {
-		case change.Event:
-		case change.Truncate:
-			ch.Truncated = slices.DeleteFunc(ch.Truncated, func(relation *change.Relation) bool {
-				return !c.lookup.wants(relation, ch.Op, chunk.XID)
-			})
-			for _, relation := range ch.Truncated {
-				if ch.Restart {
-					s.sequences.restarted(relation.OID)
-				}
-				relations[relation] = true
-				p.counts.of(relation.OID).add(ch.Op)
-			}
-			if len(ch.Truncated) == 0 {
-				return nil
-			}
-		default:
-			if ok, err := c.lookup.admit(&ch, chunk.XID); err != nil {
-				return unfit(p, &numbered{ch, tx}, keyText(&ch), err)
-			} else if !ok {
-				return nil
-			}
-			if ch.Relation != last {
-				last, table = ch.Relation, p.counts.of(ch.Relation.OID)
-				relations[ch.Relation] = true
-			}
-			table.add(ch.Op)
-			if len(s.sequences.blind) > 0 {
-				s.sequences.see(&ch)
-			}
-		}
-		p.shipped++
-		if s.letters.index.tables != nil {
-			s.overtake(p.unit, &ch, p.places[tx])
-		}
-		if p.rows {
-			s.addNumbered(ch, tx)
+		if len(c.later) > 0 || c.concerns(&ch) {
+			c.putOff(ch)
 		} else {
-			s.fold.Add(&ch, tx)
+			return taker.take(&ch)
 		}
 		return nil
 	})
+}
+
+// taker adds changes of the transaction under way to a piece.
+type taker struct {
+	*cutter
+	piece     *piece
+	relations map[*change.Relation]bool
+	tx        int
+	// neighbours are mostly of one table
+	last  *change.Relation
+	table *tableCounts
+}
+
+func (c *cutter) taker(p *piece, relations map[*change.Relation]bool) *taker {
+	return &taker{cutter: c, piece: p, relations: relations, tx: len(p.places) - 1}
+}
+
+// take adds a change if the subscription wants it.
+func (t *taker) take(ch *change.Change) error {
+	s, p, xid := t.shipper, t.piece, t.current.xid
+	switch ch.Op {
+	case change.Event:
+	case change.DDL: // of other subscriptions
+		return nil
+	case change.Truncate:
+		ch.Truncated = slices.DeleteFunc(ch.Truncated, func(relation *change.Relation) bool {
+			return !t.lookup.wants(relation, ch.Op, xid)
+		})
+		for _, relation := range ch.Truncated {
+			if ch.Restart {
+				s.sequences.restarted(relation.OID)
+			}
+			t.relations[relation] = true
+			p.counts.of(relation.OID).add(ch.Op)
+		}
+		if len(ch.Truncated) == 0 {
+			return nil
+		}
+	default:
+		if ok, err := t.lookup.admit(ch, xid); err != nil {
+			return unfit(p, &numbered{*ch, t.tx}, keyText(ch), err)
+		} else if !ok {
+			return nil
+		}
+		if ch.Relation != t.last {
+			t.last, t.table = ch.Relation, p.counts.of(ch.Relation.OID)
+			t.relations[ch.Relation] = true
+		}
+		t.table.add(ch.Op)
+		if len(s.sequences.blind) > 0 {
+			s.sequences.see(ch)
+		}
+	}
+	p.shipped++
+	if s.letters.index.tables != nil {
+		s.overtake(p.unit, ch, p.places[t.tx])
+	}
+	if p.rows {
+		s.addNumbered(*ch, t.tx)
+	} else {
+		s.fold.Add(ch, t.tx)
+	}
+	return nil
 }
 
 // finish decides what position the piece leads to, and renders it.
@@ -297,11 +345,7 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 	}
 	p.own = len(script.Statements())
 	if err := c.renderChanges(p); err != nil {
-		// the pieces before it are not to be given up
-		if settled := s.settle(ctx); settled != nil {
-			return settled
-		}
-		return err
+		return c.settleFirst(ctx, err)
 	}
 	if p.ends && p.pass == nil {
 		s.appendTells(p)
@@ -315,6 +359,12 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 // renderChanges writes the changes that the piece has read.
 func (c *cutter) renderChanges(p *piece) error {
 	s, options := c.shipper, c.shipper.renderOptions()
+	if p.command != nil {
+		p.script.Command(p.command, -1, 0, s.sub.Options.DDLRole == "link")
+		p.unit.commanded = true
+		s.catalog.forgetRemote()
+		return nil
+	}
 	if p.rows {
 		return s.renderRows(p, c.lookup, options)
 	}

@@ -272,6 +272,12 @@ func (s *Shipper) rebuild(ctx context.Context, elements []letterElement) ([]chan
 	changes := make([]change.Change, 0, len(elements))
 	for n := range elements {
 		e := &elements[n]
+		if e.op == change.DDL.String() {
+			return nil, &session.Error{SQLState: "55000",
+				Message: "the dead letter holds DDL, which is not sent again",
+				Hint: "Do on the node by hand what it asks for; then retry the letter with its other changes, " +
+					"if it has any: retry_dead_letter(id, changes). Or discard it."}
+		}
 		op := ops[e.op]
 		if op == change.Event {
 			changes = append(changes, change.Change{Op: op, Channel: e.channel, Payload: []byte(e.payload)})

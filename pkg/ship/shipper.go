@@ -93,10 +93,11 @@ type Shipper struct {
 
 // unit sums up the pieces of a unit that the target has taken.
 type unit struct {
-	shipped int
-	bytes   int
-	apply   time.Duration
-	counts  counts
+	shipped  int
+	commands int // of them
+	bytes    int
+	apply    time.Duration
+	counts   counts
 }
 
 // New returns a detached shipper.
@@ -321,12 +322,18 @@ func (s *Shipper) landed(ctx context.Context, p *piece, outcome dblink.Outcome, 
 	limit, _ := s.sub.Options.batchLimits()
 	s.sizer.observe(p.changes, took, limit)
 	s.unit.shipped += p.shipped
+	if p.command != nil {
+		s.unit.commands++
+	}
 	s.unit.bytes += len(p.script.Bytes())
 	s.unit.apply += took
 	s.unit.counts.merge(p.counts)
 	if p.ends {
 		s.position = &p.position
 		s.finishUnit(p)
+		if err := s.restoreSession(ctx, p.unit); err != nil {
+			return err
+		}
 		if err := s.finishLetters(ctx, p.unit); err != nil {
 			return err
 		}
