@@ -55,7 +55,7 @@ func (g *generator) defineHere(t *table) {
 	items = append(items, g.constraints(t, func(*column) bool { return true })...)
 	create := "CREATE TABLE "
 	if t.parted == nil && t.parent == nil && len(t.references) == 0 && g.one(4) {
-		create = "CREATE UNLOGGED TABLE "
+		create, t.unlogged = "CREATE UNLOGGED TABLE ", true
 	}
 	t.here = append(t.here, create+t.quoted+" ("+strings.Join(items, ", ")+")"+g.ending(t, t.parted))
 	for _, name := range gone {

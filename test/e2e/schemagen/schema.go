@@ -46,7 +46,9 @@ func New(seed uint64, have Features) *Schema {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), have: have}
 	s := &Schema{Seed: seed}
 	g.schema = s
-	s.Name = g.name(fmt.Sprintf("s%d_", seed%1000))
+	g.serial = int(seed%100000) * 1000 // so that no two schemas of a run have the same name
+	s.Name = g.name("s")
+	g.serial = 0
 	s.CopyData, s.Plain = g.one(50), g.one(30)
 	s.Options = pick(g.Rand, []string{`{"on_conflict": "error"}`, `{"on_conflict": "error"}`, `{}`,
 		`{"batch_rows": 1, "on_conflict": "error"}`, `{"batch_rows": 7}`, `{"batch_bytes": 2000, "on_conflict": "error"}`})

@@ -44,7 +44,8 @@ type table struct {
 	range_       *column   // of an exclusion constraint
 	lateRange    bool
 	references   []*reference
-	parent       *table   // it inherits from
+	parent       *table // it inherits from
+	unlogged     bool
 	parted       *parting // on the source
 	partedThere  *parting
 	filter       string
@@ -144,7 +145,7 @@ func (g *generator) makeGenerated(t *table) {
 		case base.kind.small:
 			c.kind = g.kindWhere(func(k *kind) bool { return k.sql == "integer" })
 			c.generated = strings.ReplaceAll("(100 - 2 * $::integer)", "$", ident(base.name))
-		case base.kind.plain:
+		case base.kind.plain && base.kind.key:
 			c.kind = g.kindWhere(func(k *kind) bool { return k.sql == "text" && k.key })
 			c.generated = strings.ReplaceAll(pick(g.Rand, []string{"upper($)", "(coalesce($, '') || 'g')", "md5($)"}), "$", ident(base.name))
 		default:
@@ -230,7 +231,7 @@ func (g *generator) makeReference(t *table) {
 	}
 	var candidates []*table
 	for _, to := range append(slices.Clone(g.tables), t) {
-		if (to.identity == byPrimaryKey || to.identity == fullWithKey) && (!g.schema.Plain || to.filter == "") {
+		if (to.identity == byPrimaryKey || to.identity == fullWithKey) && !to.unlogged && (!g.schema.Plain || to.filter == "") {
 			candidates = append(candidates, to)
 		}
 	}
