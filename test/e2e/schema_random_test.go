@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -134,12 +135,15 @@ type schemaFailure struct {
 	note   string
 }
 
-// shrinkRuns bounds how often a failing stream is tried with fewer steps.
-const shrinkRuns = 80
+// A failing stream is tried with fewer steps so often, and so long.
+const (
+	shrinkRuns = 80
+	shrinkTime = 40 * time.Second
+)
 
 // shrink leaves steps out as long as it still goes wrong.
 func (f *schemaFailure) shrink(ctx context.Context, c *schemaClusters) {
-	runs := 0
+	runs, start := 0, time.Now()
 	fails := func(steps []schemagen.Step) bool {
 		runs++
 		w := c.worker(ctx)
@@ -157,8 +161,8 @@ func (f *schemaFailure) shrink(ctx context.Context, c *schemaClusters) {
 	if fails(nil) { // the definitions do
 		f.steps = nil
 	}
-	for size := (len(f.steps) + 1) / 2; size >= 1 && runs < shrinkRuns; size /= 2 {
-		for from := 0; from < len(f.steps) && runs < shrinkRuns; {
+	for size := (len(f.steps) + 1) / 2; size >= 1; size /= 2 {
+		for from := 0; from < len(f.steps) && runs < shrinkRuns && time.Since(start) < shrinkTime; {
 			less := slices.Concat(f.steps[:from], f.steps[min(len(f.steps), from+size):])
 			if fails(less) {
 				f.steps = less

@@ -71,6 +71,7 @@ func New(seed uint64, have Features) *Schema {
 		s.Here = append(s.Here, t.here...)
 		s.There = append(s.There, t.there...)
 	}
+	g.first()
 	g.publish()
 	g.stream()
 	return s

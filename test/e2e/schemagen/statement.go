@@ -364,7 +364,7 @@ func (g *generator) cursor(t *table) string {
 
 // again sends rows once more.
 func (g *generator) again(t *table) string {
-	if t.parent != nil || !t.unique() {
+	if t.parent != nil || !t.unique() || t.identity == fullDeferrable || len(g.schema.Publish) == 0 {
 		return ""
 	}
 	return fmt.Sprintf("SELECT courier.enqueue_upsert(%s, t) FROM ONLY %s t WHERE %s", quote(t.quoted), t.quoted, g.where(t))
@@ -379,6 +379,10 @@ func (g *generator) truncate(t *table) string {
 			named = append(named, other.quoted)
 		}
 	}
-	return "TRUNCATE " + strings.Join(named, ", ") + pick(g.Rand, []string{"", "", " RESTART IDENTITY"}) +
-		pick(g.Rand, []string{"", " CASCADE"})
+	ending := pick(g.Rand, []string{"", "", " RESTART IDENTITY"})
+	referred := slices.ContainsFunc(g.tables, func(t *table) bool { return len(t.references) > 0 })
+	if referred || g.one(40) {
+		ending += " CASCADE"
+	}
+	return "TRUNCATE " + strings.Join(named, ", ") + ending
 }

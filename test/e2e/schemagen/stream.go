@@ -21,13 +21,16 @@ type session struct {
 	savepoints int
 }
 
+// first makes what is there before the subscription.
+func (g *generator) first() {
+	for range firstStatements {
+		g.schema.First = append(g.schema.First, g.statement())
+	}
+}
+
 // stream makes the steps of all sessions.
 func (g *generator) stream() {
 	s := g.schema
-	for range firstStatements {
-		step := g.statement()
-		s.First = append(s.First, step)
-	}
 	for i := range Sessions {
 		if g.one(50) {
 			s.Steps = append(s.Steps, Step{Session: i, SQL: "SET " + pick(g.Rand, settings)})

@@ -79,6 +79,9 @@ func (g *generator) makeTable() *table {
 			t.columns = append(t.columns, &inherited)
 		}
 	}
+	if t.parent != nil && t.identity == byNothing {
+		t.identity = byPrimaryKey // what is done to the parent is done to its rows, too
+	}
 	g.makeColumns(t)
 	g.makeKey(t)
 	if t.parent == nil {
@@ -166,7 +169,7 @@ func (g *generator) makeKey(t *table) {
 		n += 1 + g.IntN(2)
 	}
 	for _, c := range t.columns {
-		if c.generated != "" && len(t.key) < n && g.one(40) {
+		if c.generated != "" && !c.parent && len(t.key) < n && g.one(40) {
 			t.key = append(t.key, c)
 		}
 	}
