@@ -211,7 +211,7 @@ func (g *generator) definitionThere(t *table, c *column, widened bool) string {
 		kind.sql = kind.wider
 		other.kind = &kind
 	}
-	if c.generated != "" && slices.Contains(t.key, c) && g.one(30) {
+	if c.generated != "" && t.identity != fullDeferrable && slices.Contains(t.key, c) && g.one(30) {
 		other.generated = "" // a generated column of the key is sent
 	}
 	return other.definition()
