@@ -52,7 +52,7 @@ func TestNoWakeUpOfWorkerIsLost(t *testing.T) {
 	group.Go(func() { w.listen(ctx) })
 
 	slowest, usual := time.Duration(0), time.Millisecond
-	rounds := wakeups(t)
+	rounds := wakeups(t, 4000)
 	for round := range rounds {
 		// The commit falls before, into and behind the moment when the worker,
 		// which has just applied the last one, goes to sleep.
