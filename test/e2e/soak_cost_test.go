@@ -15,7 +15,7 @@ import (
 )
 
 // costRounds is how often a cost is measured; the median counts.
-const costRounds = 9
+const costRounds = 5
 
 // readingCost is what it costs a shipper's session to find and read changes, each.
 type readingCost struct {
