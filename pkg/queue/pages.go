@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/session"
 )
@@ -22,6 +23,7 @@ type Pages struct {
 	chunks   int   // most in the next page; bytes too
 	bytes    int
 	ended    bool
+	took     time.Duration // to read the pages handed out since Took was asked
 
 	// Reading ahead only.
 	pages chan page
@@ -32,6 +34,7 @@ type Pages struct {
 type page struct {
 	chunks []Chunk
 	last   bool
+	took   time.Duration
 	err    error
 }
 
@@ -66,7 +69,16 @@ func (p *Pages) Next(ctx context.Context) (chunks []Chunk, last bool, err error)
 		next = <-p.pages
 	}
 	p.ended = next.last || next.err != nil
+	p.took += next.took
 	return next.chunks, next.last, next.err
+}
+
+// Took returns how long it took to read the pages handed out since the last call.
+// Waiting for changes is not counted, nor what was read ahead for nothing.
+func (p *Pages) Took() time.Duration {
+	took := p.took
+	p.took = 0
+	return took
 }
 
 // Close ends the reading; the session is free again.
@@ -96,7 +108,8 @@ func (p *Pages) readAhead(ctx context.Context) {
 }
 
 func (p *Pages) read(ctx context.Context) page {
+	began := time.Now()
 	chunks, last, err := p.interval.Read(ctx, p.session, p.chunks, p.bytes)
 	p.chunks, p.bytes = pageChunks, pageBytes
-	return page{chunks: chunks, last: last, err: err}
+	return page{chunks: chunks, last: last, took: time.Since(began), err: err}
 }

@@ -32,11 +32,11 @@ type piece struct {
 	last      bool            // nothing is to be read behind it
 	changes   int             // read for it
 	sent      time.Time
-	shipped   int      // of them, wanted by the subscription
-	own       int      // statements before those of changes
-	tells     []tell   // what sets sequences, behind those of changes
-	tellsFrom int      // statements before those
-	counts    counts   // of them, by table
+	shipped   int    // of them, wanted by the subscription
+	own       int    // statements before those of changes
+	tells     []tell // what sets sequences, behind those of changes
+	tellsFrom int    // statements before those
+	counts    counts
 	places    []place  // of its transactions, by number
 	keys      []string // row by row: the key of each change, by number
 	empty     bool     // nothing to send
@@ -67,6 +67,7 @@ type cutter struct {
 	pages    *queue.Pages
 	decoder  *wire.Decoder
 
+	waited    time.Duration // for others, while the piece was made
 	held      []queue.Chunk // read, not yet decoded
 	exhausted bool
 	finished  bool
@@ -97,7 +98,10 @@ func (c *cutter) close() { c.pages.Close() }
 func (c *cutter) peek(ctx context.Context) (*queue.Chunk, error) {
 	if len(c.held) == 0 && !c.exhausted {
 		var err error
-		if c.held, c.exhausted, err = c.pages.Next(ctx); err != nil {
+		asked := c.shipper.now()
+		c.held, c.exhausted, err = c.pages.Next(ctx)
+		c.waited += c.shipper.now().Sub(asked)
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -114,10 +118,12 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 		return nil, nil
 	}
 	s := c.shipper
+	began := s.now()
+	c.waited = 0
 	s.fold.Reset()
 	s.changes = s.changes[:0]
 	c.decoder.Recycle()
-	p := &piece{rows: s.slowUntil != place{}, counts: make(counts), unit: c.stream}
+	p := &piece{rows: s.slowUntil != place{}, counts: newCounts(), unit: c.stream}
 	if p.unit == nil {
 		p.unit = p
 	}
@@ -172,7 +178,10 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 		}
 		c.held = c.held[1:]
 	}
-	return p, c.finish(ctx, p, done, relations)
+	err := c.finish(ctx, p, done, relations)
+	p.counts.read = c.pages.Took()
+	p.counts.render = s.now().Sub(began) - c.waited
+	return p, err
 }
 
 // decode adds a chunk's changes to the piece.
@@ -181,12 +190,16 @@ func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Rela
 	tx := len(p.places) - 1
 	p.changes += int(chunk.Changes)
 	// neighbours are mostly of one table
-	var last *change.Relation
-	var table *tableCounts
+	var last, wanted *change.Relation
+	var table *tableCounts // nil: not one of the subscription's
 	return c.decoder.Decode(chunk.Data, func(ch change.Change) error {
 		switch ch.Op {
 		case change.Event:
+			p.counts.events++
 		case change.Truncate:
+			for _, relation := range ch.Truncated {
+				c.captured(p, relation).countCaptured(ch.Op, !c.lookup.wants(relation, ch.Op, chunk.XID))
+			}
 			ch.Truncated = slices.DeleteFunc(ch.Truncated, func(relation *change.Relation) bool {
 				return !c.lookup.wants(relation, ch.Op, chunk.XID)
 			})
@@ -195,22 +208,29 @@ func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Rela
 					s.sequences.restarted(relation.OID)
 				}
 				relations[relation] = true
-				p.counts.of(relation.OID).add(ch.Op)
+				p.counts.of(relation.OID).shipped.add(ch.Op)
 			}
 			if len(ch.Truncated) == 0 {
 				return nil
 			}
 		default:
-			if ok, err := c.lookup.admit(&ch, chunk.XID); err != nil {
+			if ch.Relation != last {
+				last, table = ch.Relation, c.captured(p, ch.Relation)
+			}
+			op := ch.Op // as it was made
+			ok, err := c.lookup.admit(&ch, chunk.XID)
+			if err != nil {
 				return unfit(p, &numbered{ch, tx}, keyText(&ch), err)
-			} else if !ok {
+			}
+			table.countCaptured(op, !ok)
+			if !ok {
 				return nil
 			}
-			if ch.Relation != last {
-				last, table = ch.Relation, p.counts.of(ch.Relation.OID)
+			if ch.Relation != wanted {
+				wanted = ch.Relation
 				relations[ch.Relation] = true
 			}
-			table.add(ch.Op)
+			table.shipped.add(ch.Op)
 			if len(s.sequences.blind) > 0 {
 				s.sequences.see(&ch)
 			}
@@ -226,6 +246,15 @@ func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Rela
 		}
 		return nil
 	})
+}
+
+// captured returns the piece's counts of a table, or nil if it is not one of the
+// subscription's.
+func (c *cutter) captured(p *piece, relation *change.Relation) *tableCounts {
+	if c.lookup.tables[relation.OID] == nil {
+		return nil
+	}
+	return p.counts.of(relation.OID)
 }
 
 // finish decides what position the piece leads to, and renders it.
@@ -267,12 +296,14 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 	s := c.shipper
 	if names := s.catalog.unknown(relations); len(names) > 0 {
 		// The link can't be asked while it is busy.
+		asked := s.now()
 		if err := s.settle(ctx); err != nil {
 			return err
 		}
 		if err := s.catalog.loadRemoteTables(ctx, s.link, names); err != nil {
 			return err
 		}
+		c.waited += s.now().Sub(asked)
 	}
 	script := s.nextScript()
 	p.script = script

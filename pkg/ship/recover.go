@@ -101,6 +101,7 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 	}
 	switch class {
 	case dblink.Unknown:
+		s.inDoubt(f.piece)
 		if attempt >= maxAttempts {
 			return s.explainConnect(err)
 		}
@@ -124,11 +125,13 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 			stop, s.deferred = s.deferred, nil
 		}
 		if f.piece.pass != nil || !s.sub.Options.setsAside() && !s.letters.skips(place{stop.K, stop.XID}) {
+			s.countRefused(f, stop)
 			return stop
 		}
 		if err = s.setAside(ctx, f, stop); err != nil {
 			return err
 		}
+		s.countRefused(f, stop)
 	case dblink.Schema:
 		// the first time only the shipper's picture of the tables may be old
 		if s.schema++; s.schema > 1 && !s.narrow(f) {

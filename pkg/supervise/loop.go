@@ -22,6 +22,7 @@ type loop struct {
 	log      *slog.Logger
 	state    tracker
 	wait     *backoff.ExponentialBackOff
+	counted  *ship.Statistics // by one shipper after the other
 
 	mu   sync.Mutex
 	node string
@@ -34,7 +35,8 @@ type loop struct {
 func newLoop(d *database, a ship.Assignment) *loop {
 	log := d.log.With("subscription", a.Name)
 	return &loop{database: d, id: a.ID, name: a.Name, node: a.Node, log: log,
-		state: tracker{log: log, name: "subscription"}, wait: newBackoff()}
+		state: tracker{log: log, name: "subscription"}, wait: newBackoff(),
+		counted: ship.NewStatistics()}
 }
 
 // setNode notes which node the subscription goes to.
@@ -174,7 +176,7 @@ func (l *loop) session(ctx, abandon context.Context) (rest <-chan struct{}, err 
 		return nil, err
 	}
 	config := ship.Config{Session: sessions[0], Subscription: l.name, Shipper: shipperKind, Leased: true,
-		Stopping: ctx.Done(), Log: l.database.log, State: func(state string) { l.state.set(slog.LevelInfo, state, nil, 0) },
+		Stopping: ctx.Done(), Statistics: l.counted, Log: l.database.log, State: func(state string) { l.state.set(slog.LevelInfo, state, nil, 0) },
 		Applied: func(a ship.Applied) { l.database.config.Observer.Applied(l.database.name, l.name, a) }}
 	if held == 2 {
 		config.Reader = sessions[1]
