@@ -8,9 +8,9 @@ create table courier.subscription_statistics (
     events int8 not null,
     batches int8 not null,
     bytes int8 not null,
-    read_time float8 not null,
-    render_time float8 not null,
-    apply_time float8 not null,
+    read_time int8 not null,
+    render_time int8 not null,
+    apply_time int8 not null,
     stats_reset timestamptz not null default clock_timestamp(),
     updated_at timestamptz not null default clock_timestamp(),
     constraint subscription_statistics_pkey primary key (subscription_id),
@@ -24,9 +24,9 @@ comment on column courier.subscription_statistics.shipped is 'changes, events an
 comment on column courier.subscription_statistics.events is 'events shipped';
 comment on column courier.subscription_statistics.batches is 'transactions on the node; a copy is none';
 comment on column courier.subscription_statistics.bytes is 'bytes of statements that were sent and committed';
-comment on column courier.subscription_statistics.read_time is 'milliseconds spent reading the queue';
-comment on column courier.subscription_statistics.render_time is 'milliseconds spent making statements of what was read';
-comment on column courier.subscription_statistics.apply_time is 'milliseconds between sending statements and the node''s answer';
+comment on column courier.subscription_statistics.read_time is 'microseconds spent reading the queue';
+comment on column courier.subscription_statistics.render_time is 'microseconds spent making statements of what was read';
+comment on column courier.subscription_statistics.apply_time is 'microseconds between sending statements and the node''s answer';
 comment on column courier.subscription_statistics.stats_reset is 'since when all this is counted';
 comment on column courier.subscription_statistics.updated_at is 'when this row was last written';
 
@@ -98,9 +98,9 @@ select s.subscription_id,
        coalesce(t.confl_delete_missing, 0) as confl_delete_missing,
        coalesce(u.batches, 0) as batches,
        coalesce(u.bytes, 0) as bytes,
-       coalesce(u.read_time, 0) as read_time,
-       coalesce(u.render_time, 0) as render_time,
-       coalesce(u.apply_time, 0) as apply_time,
+       coalesce(u.read_time, 0) / 1000::float8 as read_time,
+       coalesce(u.render_time, 0) / 1000::float8 as render_time,
+       coalesce(u.apply_time, 0) / 1000::float8 as apply_time,
        u.stats_reset,
        u.updated_at
 from courier.subscription s

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Statistics are added to two tables of the source in one statement, together with
@@ -15,7 +14,7 @@ const addStatistics = `WITH s AS (
 	INSERT INTO courier.subscription_statistics AS t
 	(subscription_id, shipped, events, batches, bytes, read_time, render_time, apply_time)
 	SELECT s.subscription_id, $2::pg_catalog.int8, $3::pg_catalog.int8, $4::pg_catalog.int8, $5::pg_catalog.int8,
-	       $6::pg_catalog.float8, $7::pg_catalog.float8, $8::pg_catalog.float8
+	       $6::pg_catalog.int8, $7::pg_catalog.int8, $8::pg_catalog.int8
 	FROM courier.subscription AS s WHERE s.subscription_id = $1::pg_catalog.int4
 	ON CONFLICT (subscription_id) DO UPDATE SET
 	shipped = t.shipped + excluded.shipped, events = t.events + excluded.events,
@@ -69,7 +68,7 @@ func (s *Shipper) writeStatistics(ctx context.Context) error {
 		return nil
 	}
 	args := []any{strconv.Itoa(s.statistics.subscription), integer(c.changes), integer(c.events), integer(c.batches), integer(c.bytes),
-		milliseconds(c.read), milliseconds(c.render), milliseconds(c.apply)}
+		integer(c.read.Microseconds()), integer(c.render.Microseconds()), integer(c.apply.Microseconds())}
 	arrays := make([][]byte, 1+len(tableColumns))
 	add := func(i int, n int64) {
 		if len(arrays[i]) > 0 {
@@ -106,8 +105,3 @@ func (s *Shipper) keepStatistics(ctx context.Context) {
 }
 
 func integer(n int64) string { return strconv.FormatInt(n, 10) }
-
-// milliseconds is the unit of times in pg_stat views.
-func milliseconds(d time.Duration) string {
-	return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', 3, 64)
-}
