@@ -65,6 +65,10 @@ func (u *unrenderable) Unwrap() error { return u.err }
 // recover decides what follows an error of drain: nil means go on, from what
 // the target's progress says.
 func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
+	var f *failure
+	if errors.As(err, &f) && (f.completed < 0 || dblink.Classify(f.err) == dblink.Unknown) {
+		s.inDoubt(f.piece)
+	}
 	var stop *StopError
 	if errors.As(err, &stop) || s.link == nil || s.sessionClosed() {
 		return err // not attached, or no session to go on with: the caller's matter
@@ -81,8 +85,7 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 		s.detach(ctx)
 		return nil
 	}
-	var f *failure
-	if !errors.As(err, &f) {
+	if f == nil {
 		if dblink.Classify(err) == dblink.Unknown && attempt < maxAttempts && !errors.Is(err, context.Canceled) {
 			s.detach(ctx)
 			return nil
@@ -101,7 +104,6 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 	}
 	switch class {
 	case dblink.Unknown:
-		s.inDoubt(f.piece)
 		if attempt >= maxAttempts {
 			return s.explainConnect(err)
 		}

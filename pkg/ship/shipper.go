@@ -360,6 +360,9 @@ func (s *Shipper) nextScript() *render.Script {
 
 // detach gives up the connection, whatever its state.
 func (s *Shipper) detach(ctx context.Context) {
+	if s.flight != nil { // sent, in part at least, and not heard of again
+		s.inDoubt(s.flight)
+	}
 	s.flight, s.next, s.mark = nil, opened{}, flushMark{}
 	s.unit.reset()
 	if s.link == nil {

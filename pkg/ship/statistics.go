@@ -172,6 +172,18 @@ type doubt struct {
 // NewStatistics returns statistics of nothing.
 func NewStatistics() *Statistics { return &Statistics{counts: newCounts()} }
 
+// Written says that there is nothing in it.
+func (s *Statistics) Written() bool { return s.counts.empty() && s.doubt.head == "" }
+
+// Merge adds what another one of the same subscription has.
+func (s *Statistics) Merge(other *Statistics) {
+	if s.subscription == 0 { // never used
+		*s = *other
+		return
+	}
+	s.counts.merge(&other.counts)
+}
+
 // belongTo forgets all if the subscription is another than before.
 func (s *Statistics) belongTo(subscription int) {
 	if s.subscription != subscription {

@@ -157,6 +157,12 @@ func TestDoubt(t *testing.T) {
 	second.settleDoubt()
 	require.Equal(t, int64(1), shared.counts.changes)
 
+	// nor has one that was sent been heard of when the connection is given up
+	second.flight = countingPiece(t, second, false, ins(item, 2))
+	second.detach(t.Context())
+	second.settleDoubt()
+	require.Equal(t, int64(2), shared.counts.changes)
+
 	shared.belongTo(1)
 	require.False(t, shared.counts.empty())
 	shared.belongTo(2)

@@ -22,7 +22,7 @@ type loop struct {
 	log      *slog.Logger
 	state    tracker
 	wait     *backoff.ExponentialBackOff
-	counted  *ship.Statistics // by one shipper after the other
+	counted  *ship.Statistics // by one shipper after the other; of run
 
 	mu   sync.Mutex
 	node string
@@ -35,8 +35,7 @@ type loop struct {
 func newLoop(d *database, a ship.Assignment) *loop {
 	log := d.log.With("subscription", a.Name)
 	return &loop{database: d, id: a.ID, name: a.Name, node: a.Node, log: log,
-		state: tracker{log: log, name: "subscription"}, wait: newBackoff(),
-		counted: ship.NewStatistics()}
+		state: tracker{log: log, name: "subscription"}, wait: newBackoff()}
 }
 
 // setNode notes which node the subscription goes to.
@@ -70,6 +69,8 @@ func (l *loop) start(ctx, abandon context.Context) {
 func (l *loop) running() bool { return l.cancel != nil }
 
 func (l *loop) run(ctx, abandon context.Context) {
+	l.counted = l.database.takeUnwritten(l.id)
+	defer func() { l.database.leaveUnwritten(l.id, l.counted) }()
 	for ctx.Err() == nil {
 		if !l.awaitNode(ctx) {
 			return

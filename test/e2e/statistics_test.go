@@ -114,6 +114,35 @@ func TestStatistics(t *testing.T) {
 	r.requireCounted(&tally{})
 }
 
+// A sidecar that loses the source keeps what it has counted and not written down,
+// and writes it when the source is back.
+func TestStatisticsSourceLost(t *testing.T) {
+	r := startItems(t)
+	courier := r.startSidecar()
+	r.awaitStatus("state = 'streaming'")
+	var counted tally
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	writer := r.source.Connect(t, appDatabase)
+	var group sync.WaitGroup
+	group.Go(func() {
+		if err := counted.write(ctx, writer); err != nil {
+			t.Errorf("write: %v", err)
+		}
+	})
+	for range 3 {
+		r.awaitStatus("state = 'streaming' AND updated_at > '" + r.sourceValue("SELECT clock_timestamp()") + "'")
+		require.NotEqual(t, "0", r.sourceValue(`SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+			WHERE application_name LIKE 'pg_courier%'`))
+	}
+	stop()
+	group.Wait()
+	r.wait()
+	r.requireCounted(&counted)
+	r.requireEqual("item")
+	courier.stop()
+}
+
 // What a stopped subscription has met, and shipped before that, is counted while it
 // is stopped; the same again counts once.
 func TestStatisticsOfStopped(t *testing.T) {
