@@ -22,15 +22,29 @@ type notes struct {
 	due     bool // something has changed since
 	paused  bool // the session reads in the past and can't write
 	at      time.Time
+	counted time.Time // when statistics were written
 	durable string // position known to be flushed on the target
 	held    string // subscription_state.durable_position as this shipper knows it
 }
 
-// writeNote writes the source's copy of the progress: now if there is nothing
-// more to do (idle), else about once a second. The progress row on the target
-// remains the authority.
-func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
-	if !s.notes.due || s.notes.paused || (!idle && s.now().Sub(s.notes.at) < noteEvery) {
+// writeDown writes what is to be on the source: the progress, now or else about
+// once a second, and what was counted, about once a second or when there is nothing
+// more to do (idle).
+func (s *Shipper) writeDown(ctx context.Context, now, idle bool) error {
+	if err := s.writeNote(ctx, now); err != nil {
+		return err
+	}
+	if s.notes.paused || !idle && s.now().Sub(s.notes.counted) < noteEvery {
+		return nil
+	}
+	s.notes.counted = s.now()
+	return s.writeStatistics(ctx)
+}
+
+// writeNote writes the source's copy of the progress: now, or else about once a
+// second. The progress row on the target remains the authority.
+func (s *Shipper) writeNote(ctx context.Context, now bool) error {
+	if !s.notes.due || s.notes.paused || (!now && s.now().Sub(s.notes.at) < noteEvery) {
 		return nil
 	}
 	// What is kept in the queue goes by durable_position. Who has attached to a target
@@ -56,9 +70,6 @@ func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 		return fmt.Errorf("note the progress of subscription %s: %w", s.name, err)
 	}
 	s.notes.held = string(rows[0][0])
-	if err = s.writeStatistics(ctx); err != nil {
-		return err
-	}
 	if err = s.writeSequences(ctx); err != nil {
 		return err
 	}

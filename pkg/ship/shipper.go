@@ -139,15 +139,15 @@ func (s *Shipper) Drain(ctx context.Context) (int64, error) {
 			err = s.watchFlush(ctx)
 		}
 		if err == nil {
-			return s.shipped - before, s.writeNote(ctx, idle || s.now().Sub(s.notes.at) >= noteSoon)
+			return s.shipped - before, s.writeDown(ctx, idle || s.now().Sub(s.notes.at) >= noteSoon, idle)
 		}
 		if errors.Is(err, ErrStopping) {
-			return s.shipped - before, errors.Join(err, s.writeNote(ctx, true))
+			return s.shipped - before, errors.Join(err, s.writeDown(ctx, true, true))
 		}
 		if err = s.recover(ctx, err, attempt); err != nil {
 			s.detach(ctx)
 			if errors.Is(err, errAside) {
-				return s.shipped - before, s.writeNote(ctx, true)
+				return s.shipped - before, s.writeDown(ctx, true, true)
 			}
 			s.keepStatistics(ctx)
 			return s.shipped - before, err
@@ -328,7 +328,7 @@ func (s *Shipper) landed(ctx context.Context, p *piece, outcome dblink.Outcome, 
 		if err := s.finishLetters(ctx, p.unit); err != nil {
 			return err
 		}
-		if err := s.writeNote(ctx, false); err != nil {
+		if err := s.writeDown(ctx, false, false); err != nil {
 			return err
 		}
 	}

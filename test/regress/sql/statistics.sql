@@ -154,6 +154,38 @@ select * from counted;
 select courier.ship('s');
 select * from counted;
 
+-- the dead rows of thousands of writes, which a snapshot keeps from vacuum
+create procedure pg_temp.write(n int) language plpgsql as $$
+begin
+    for i in 1..n loop
+        update courier.subscription_statistics set shipped = shipped + 1;
+        update courier.table_statistics set captured_inserts = captured_inserts + 1;
+        if i % 20 = 0 then
+            commit;
+        end if;
+    end loop;
+end
+$$;
+insert into shop.item values (72, 'seventy-two', 72);
+select courier.ship('s');
+select dblink_connect('other', :'server' || ' dbname=' || current_database()) = 'OK' as connected;
+select dblink_exec('other', 'begin isolation level repeatable read');
+select * from dblink('other', 'select 1') d (n int);
+call pg_temp.write(4000);
+vacuum courier.subscription_statistics, courier.table_statistics;
+select c, pg_relation_size(c) > 128 * 1024 as large from unnest('{courier.subscription_statistics,courier.table_statistics}'::regclass[]) c;
+select md5(array_agg(u order by u)::text || array_agg(t order by t)::text) as before
+from courier.subscription_statistics u, courier.table_statistics t \gset
+select * from courier.housekeep();
+select * from courier.housekeep();
+select * from courier.housekeep();
+select c, pg_relation_size(c) from unnest('{courier.subscription_statistics,courier.table_statistics}'::regclass[]) c;
+select md5(array_agg(u order by u)::text || array_agg(t order by t)::text) = :'before' as same
+from courier.subscription_statistics u, courier.table_statistics t;
+select dblink_disconnect('other');
+select captured_inserts, inserted, shipped from courier.stat_subscription;
+select courier.reset_statistics('s');
+
 -- each its own; what is dropped is not counted any more
 select courier.create_replication_set('others');
 select courier.replication_set_add_table('others', 'shop.other');
