@@ -216,8 +216,8 @@ func TestMergeCounts(t *testing.T) {
 				var changes []change.Change
 				for range rapid.IntRange(0, 10).Draw(t, "changes") {
 					relation := rapid.SampledFrom([]*change.Relation{item, part}).Draw(t, "relation")
-					make := rapid.SampledFrom([]func(*change.Relation, int) change.Change{ins, upd, del}).Draw(t, "op")
-					changes = append(changes, make(relation, rapid.IntRange(1, 4).Draw(t, "id")))
+					made := rapid.SampledFrom([]func(*change.Relation, int) change.Change{ins, upd, del}).Draw(t, "op")
+					changes = append(changes, made(relation, rapid.IntRange(1, 4).Draw(t, "id")))
 				}
 				p := countingPiece(t, s, false, changes...)
 				s.countLanded(p, &dblink.Outcome{})
