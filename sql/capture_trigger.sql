@@ -90,32 +90,34 @@ revoke execute on function courier.sync_capture(boolean) from public;
 comment on function courier.sync_capture(boolean) is
     'creates and drops capture triggers until they match the configuration, or only those of partitions';
 
--- Dropped tables leave their sets. Runs as the owner of the extension, since
--- anyone may drop a table of theirs; touches nothing unless one was in a set.
-create function courier.forget_dropped_tables() returns event_trigger
-language plpgsql security definer
+-- A table that gets its trigger is locked by that. One that was captured for
+-- another set already is not: a shipper that does not see the table in the new
+-- set yet could pass a change that commits while it is being added.
+create function courier.lock_captured(relations regclass[]) returns void
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    captured regclass;
 begin
-    if exists (
-        select from pg_event_trigger_dropped_objects() d
-        join courier.replication_set_table t on t.relation = d.objid
-        where d.classid = 'pg_class'::regclass and d.objsubid = 0) then
-        delete from courier.replication_set_table t
-        using pg_event_trigger_dropped_objects() d
-        where d.classid = 'pg_class'::regclass and d.objsubid = 0 and t.relation = d.objid;
-    end if;
+    for captured in
+        select t.tgrelid
+        from pg_trigger t
+        where t.tgrelid = any (relations) and t.tgname = '!pg_courier_row'
+          and t.tgfoid = 'courier.capture_row()'::regprocedure
+        order by t.tgrelid
+    loop
+        execute format('lock table %s in share row exclusive mode', captured);
+    end loop;
 end
 $$;
-revoke execute on function courier.forget_dropped_tables() from public;
-comment on function courier.forget_dropped_tables() is 'event trigger: takes dropped tables out of replication sets';
-
-create event trigger pg_courier_forget_dropped_tables on sql_drop
-    execute function courier.forget_dropped_tables();
-comment on event trigger pg_courier_forget_dropped_tables is 'takes dropped tables out of replication sets';
+revoke execute on function courier.lock_captured(regclass[]) from public;
+comment on function courier.lock_captured(regclass[]) is
+    'waits for who writes to captured tables, and keeps others from it until the transaction ends';
 
 -- A partition that comes or goes gets or loses the triggers that capture its
--- TRUNCATE. As the owner of the extension, like the above.
+-- TRUNCATE. Runs as the owner of the extension, since anyone may make one of a
+-- table of theirs.
 create function courier.follow_partitions() returns event_trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

@@ -6,6 +6,7 @@ create table courier.subscription_statistics (
     subscription_id int not null,
     shipped int8 not null,
     events int8 not null,
+    commands int8 not null,
     batches int8 not null,
     bytes int8 not null,
     read_time int8 not null,
@@ -20,8 +21,9 @@ create table courier.subscription_statistics (
 comment on table courier.subscription_statistics is
     'what was counted for a subscription as a whole; see courier.stat_subscription';
 comment on column courier.subscription_statistics.subscription_id is 'the subscription';
-comment on column courier.subscription_statistics.shipped is 'changes, events and rows copied that were shipped';
+comment on column courier.subscription_statistics.shipped is 'changes, events, commands and rows copied that were shipped';
 comment on column courier.subscription_statistics.events is 'events shipped';
+comment on column courier.subscription_statistics.commands is 'DDL commands shipped';
 comment on column courier.subscription_statistics.batches is 'transactions on the node; a copy is none';
 comment on column courier.subscription_statistics.bytes is 'bytes of statements that were sent and committed';
 comment on column courier.subscription_statistics.read_time is 'microseconds spent reading the queue';
@@ -90,6 +92,7 @@ select s.subscription_id,
        coalesce(t.deleted, 0) as deleted,
        coalesce(t.truncated, 0) as truncated,
        coalesce(u.events, 0) as events,
+       coalesce(u.commands, 0) as commands,
        coalesce(t.copied, 0) as copied,
        coalesce(t.folded, 0) as folded,
        coalesce(t.confl_insert_exists, 0) as confl_insert_exists,
@@ -133,12 +136,13 @@ comment on column courier.stat_subscription.captured_updates is 'updates of its 
 comment on column courier.stat_subscription.captured_deletes is 'deletes of its tables read from the queue';
 comment on column courier.stat_subscription.captured_truncates is 'truncates of its tables read from the queue, one for each table';
 comment on column courier.stat_subscription.filtered is 'of those, not sent: row filters, operations that its sets leave out, older than its table';
-comment on column courier.stat_subscription.shipped is 'changes, events and rows copied that are on the node';
+comment on column courier.stat_subscription.shipped is 'changes, events, commands and rows copied that are on the node';
 comment on column courier.stat_subscription.inserted is 'inserts shipped, upserts too';
 comment on column courier.stat_subscription.updated is 'updates shipped';
 comment on column courier.stat_subscription.deleted is 'deletes shipped';
 comment on column courier.stat_subscription.truncated is 'truncates shipped, one for each table';
 comment on column courier.stat_subscription.events is 'events shipped';
+comment on column courier.stat_subscription.commands is 'DDL commands shipped';
 comment on column courier.stat_subscription.copied is 'existing rows copied';
 comment on column courier.stat_subscription.folded is
     'inserts, updates and deletes shipped that needed no row of their own, because others of their batch changed the same row';
@@ -229,10 +233,10 @@ begin
         order by s.subscription_id
     loop
         insert into courier.subscription_statistics as t
-            (subscription_id, shipped, events, batches, bytes, read_time, render_time, apply_time)
-        values (subscription.subscription_id, 0, 0, 0, 0, 0, 0, 0)
+            (subscription_id, shipped, events, commands, batches, bytes, read_time, render_time, apply_time)
+        values (subscription.subscription_id, 0, 0, 0, 0, 0, 0, 0, 0)
         on conflict (subscription_id) do update
-        set shipped = 0, events = 0, batches = 0, bytes = 0, read_time = 0, render_time = 0, apply_time = 0,
+        set shipped = 0, events = 0, commands = 0, batches = 0, bytes = 0, read_time = 0, render_time = 0, apply_time = 0,
             stats_reset = clock_timestamp(), updated_at = clock_timestamp();
         delete from courier.table_statistics t where t.subscription_id = subscription.subscription_id;
     end loop;

@@ -9,6 +9,7 @@ set search_path = pg_catalog, pg_temp
 as $$
     values ('batch_bytes', null::text[]),
            ('batch_rows', null),
+           ('ddl_role', '{caller,link}'),
            ('driver', '{auto,sidecar,worker,none}'),
            ('on_conflict', '{apply_remote,keep_local,error}'),
            ('on_error', '{stop,dead_letter}')

@@ -16,7 +16,7 @@ var applyBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 
 // Values of the labels operation and conflict, in the order that Applied lists them
 // in; those of conflict are PostgreSQL 18's names.
 var (
-	operations = []string{"insert", "update", "delete", "truncate", "event", "copy"}
+	operations = []string{"insert", "update", "delete", "truncate", "event", "ddl", "copy"}
 	conflicts  = []string{"insert_exists", "update_exists", "update_missing", "delete_missing"}
 )
 
@@ -80,7 +80,7 @@ func (o *Observer) Applied(database, subscription string, a ship.Applied) {
 	c.folded.Add(float64(a.Folded))
 	c.read.Add(a.Read.Seconds())
 	c.render.Add(a.Render.Seconds())
-	for i, n := range []int64{a.Inserted, a.Updated, a.Deleted, a.Truncated, a.Events, a.Copied} {
+	for i, n := range []int64{a.Inserted, a.Updated, a.Deleted, a.Truncated, a.Events, a.Commands, a.Copied} {
 		c.changes[i].Add(float64(n))
 	}
 	for i, n := range []int64{a.Conflicts.InsertExists, a.Conflicts.UpdateExists, a.Conflicts.UpdateMissing, a.Conflicts.DeleteMissing} {

@@ -38,8 +38,8 @@ func TestCounters(t *testing.T) {
 	for range 4 {
 		group.Go(func() {
 			for range 25 {
-				o.Applied("shop", "eu", ship.Applied{Shipped: 21, Changes: ship.Changes{Inserted: 1, Updated: 2, Deleted: 3, Truncated: 4},
-					Events: 5, Copied: 6, Filtered: 7, Folded: 8,
+				o.Applied("shop", "eu", ship.Applied{Shipped: 28, Changes: ship.Changes{Inserted: 1, Updated: 2, Deleted: 3, Truncated: 4},
+					Events: 5, Commands: 6, Copied: 7, Filtered: 7, Folded: 8,
 					Conflicts: ship.Conflicts{InsertExists: 1, UpdateExists: 2, UpdateMissing: 3, DeleteMissing: 4},
 					Batches:   1, Bytes: 1000, Read: 5 * time.Second, Render: 6 * time.Second, Apply: 40 * time.Millisecond})
 				o.Applied("shop", "eu", ship.Applied{Conflicts: ship.Conflicts{InsertExists: 1}}) // a transaction refused
@@ -50,7 +50,7 @@ func TestCounters(t *testing.T) {
 	}
 	group.Wait()
 	p := s.scrape(t)
-	for operation, want := range map[string]float64{"insert": 101, "update": 200, "delete": 300, "truncate": 400, "event": 500, "copy": 600} {
+	for operation, want := range map[string]float64{"insert": 101, "update": 200, "delete": 300, "truncate": 400, "event": 500, "ddl": 600, "copy": 700} {
 		p.requireValue(t, want, "courier_subscription_changes_total", "database", "shop", "subscription", "eu", "operation", operation)
 	}
 	for kind, want := range map[string]float64{"insert_exists": 200, "update_exists": 200, "update_missing": 300, "delete_missing": 400} {

@@ -40,8 +40,8 @@ type Table struct {
 	Unfit string
 }
 
-// column returns the column of that name, or nil.
-func (t *Table) column(name string) *Column {
+// Column returns the column of that name, or nil.
+func (t *Table) Column(name string) *Column {
 	for i := range t.Columns {
 		if t.Columns[i].Name == name {
 			return &t.Columns[i]

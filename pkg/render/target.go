@@ -75,7 +75,7 @@ func Compile(relation *change.Relation, table *Table, filter *Filter) (*Target, 
 		if !key && filter != nil && filter.Columns != nil && !filter.Columns[source.Name] {
 			continue
 		}
-		target := table.column(source.Name)
+		target := table.Column(source.Name)
 		switch {
 		case target == nil:
 			e := drift(source.Name, "the column does not exist on the target", true).(*DriftError)
@@ -121,6 +121,9 @@ func Compile(relation *change.Relation, table *Table, filter *Filter) (*Target, 
 	}
 	return t, nil
 }
+
+// Writes reports whether the relation's i-th column is written.
+func (t *Target) Writes(i int) bool { return t.bySource[i] >= 0 }
 
 // settable appends to list the columns among the given ones of the relation
 // that an update can set.

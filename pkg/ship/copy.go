@@ -57,6 +57,16 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 				tables = append(tables, table)
 			}
 		}
+		// commands shipped just now may have changed them
+		var names []tableName
+		for _, table := range tables {
+			names = append(names, tableName{table.Schema, table.Name})
+		}
+		if len(names) > 0 {
+			if err = s.catalog.loadRemoteTables(ctx, s.link, names); err != nil {
+				return err
+			}
+		}
 		return s.copyTables(ctx, tables, end)
 	})
 }
@@ -64,20 +74,21 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 // copyPosition is the position of the pinned snapshot. What it sees is on disk
 // here before the target learns of it.
 func (s *Shipper) copyPosition(ctx context.Context) (change.Position, error) {
-	text, _, err := session.Value(ctx, s.session, "SELECT courier.position() FROM courier.flush_wal()")
-	if err == nil {
-		var position change.Position
-		if position, err = change.ParsePosition(text); err == nil {
-			return position, nil
-		}
+	position, err := s.flushedPosition(ctx, "courier.position()")
+	if err != nil {
+		return change.Position{}, fmt.Errorf("take the position of the copy: %w", err)
 	}
-	return change.Position{}, fmt.Errorf("take the position of the copy: %w", err)
+	return position, nil
 }
 
 // shipUpTo ships the changes that the pinned snapshot sees.
 func (s *Shipper) shipUpTo(ctx context.Context) error {
 	if s.position == nil {
-		return nil
+		// Commands and events queued since the subscription began. No table has
+		// been copied yet, so no row goes with them.
+		if err := s.beginProgress(ctx); err != nil {
+			return err
+		}
 	}
 	if s.position.End != nil {
 		if err := s.ship(ctx, queue.Resume(*s.position)); err != nil {
@@ -89,6 +100,19 @@ func (s *Shipper) shipUpTo(ctx context.Context) error {
 		return err
 	}
 	return s.ship(ctx, interval)
+}
+
+// beginProgress makes the target's progress begin where the subscription does.
+func (s *Shipper) beginProgress(ctx context.Context) error {
+	start, err := s.flushedPosition(ctx, literal(s.sub.Start))
+	if err != nil {
+		return fmt.Errorf("take the position of the start: %w", err)
+	}
+	if err = s.link.Exec(ctx, s.startProgress(start)); err != nil {
+		return err
+	}
+	s.position, s.head = &start, start.String()
+	return nil
 }
 
 // copyTables copies tables inside one transaction on the target, which also
@@ -106,12 +130,7 @@ func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Po
 	s.tellState("copying")
 	script := s.nextScript()
 	script.Append("BEGIN")
-	if s.position == nil {
-		script.Append("SELECT pg_catalog.set_config('synchronous_commit', 'on', true)")
-		script.Append(s.startProgress(end.String()))
-	} else {
-		script.Append(s.advance(end.String(), true))
-	}
+	script.Append(s.advance(end.String(), end.Flushed, true))
 	for _, table := range tables {
 		script.Append(fmt.Sprintf(`INSERT INTO courier_target.copied (subscription, relation, added) VALUES (%s, %d, %s)
 			ON CONFLICT (subscription, relation) DO UPDATE SET added = excluded.added, copied_at = pg_catalog.clock_timestamp()`,

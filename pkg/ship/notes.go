@@ -23,8 +23,8 @@ type notes struct {
 	paused  bool // the session reads in the past and can't write
 	at      time.Time
 	counted time.Time // when statistics were written
-	durable string // position known to be flushed on the target
-	held    string // subscription_state.durable_position as this shipper knows it
+	durable string    // position known to be flushed on the target
+	held    string    // subscription_state.durable_position as this shipper knows it
 }
 
 // writeDown writes what is to be on the source: the progress, now or else about
@@ -74,6 +74,25 @@ func (s *Shipper) writeNote(ctx context.Context, now bool) error {
 		return err
 	}
 	s.notes.due, s.notes.at = false, s.now()
+	return s.forgetDropped(ctx)
+}
+
+// forgetDropped lets go of dropped tables of which everything has arrived.
+func (s *Shipper) forgetDropped(ctx context.Context) error {
+	if !s.catalog.hasDropped() {
+		return nil
+	}
+	rows, err := s.session.Query(ctx, "SELECT courier.forget_settled_tables($1::pg_catalog.int4)", strconv.Itoa(s.sub.ID))
+	if err != nil {
+		return fmt.Errorf("forget the dropped tables of subscription %s: %w", s.name, err)
+	}
+	for _, row := range rows {
+		oid, err := strconv.ParseUint(string(row[0]), 10, 32)
+		if err != nil {
+			return fmt.Errorf("forget the dropped tables of subscription %s: %w", s.name, err)
+		}
+		delete(s.catalog.tables, uint32(oid))
+	}
 	return nil
 }
 

@@ -45,6 +45,9 @@ type piece struct {
 	durable   bool     // flushed on the target before it counts as applied
 	script    *render.Script
 
+	command   *change.Command // all that the piece does
+	commanded bool            // the unit has commands
+
 	pass      *letter              // the unit passes its transaction and applies nothing
 	overtakes map[*letterKey]place // the unit's: rows of letters that it has changed since
 }
@@ -69,9 +72,11 @@ type cutter struct {
 
 	waited    time.Duration // for others, while the piece was made
 	held      []queue.Chunk // read, not yet decoded
+	flushed   change.WAL    // of the source, behind what is held
 	exhausted bool
 	finished  bool
-	current   place // transaction under way, xid 0 between transactions
+	current   place           // transaction under way, xid 0 between transactions
+	later     []change.Change // of it, from a command on
 
 	// The unit's first piece while its target transaction is open.
 	stream *piece
@@ -97,12 +102,15 @@ func (c *cutter) close() { c.pages.Close() }
 // peek returns the next chunk, or nil at the interval's end.
 func (c *cutter) peek(ctx context.Context) (*queue.Chunk, error) {
 	if len(c.held) == 0 && !c.exhausted {
-		var err error
 		asked := c.shipper.now()
-		c.held, c.exhausted, err = c.pages.Next(ctx)
+		page, err := c.pages.Next(ctx)
 		c.waited += c.shipper.now().Sub(asked)
 		if err != nil {
 			return nil, err
+		}
+		c.held, c.exhausted = page.Chunks, page.Last
+		if page.Flushed != (change.WAL{}) {
+			c.flushed = page.Flushed
 		}
 	}
 	if len(c.held) == 0 {
@@ -117,9 +125,18 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 	if c.finished {
 		return nil, nil
 	}
-	s := c.shipper
-	began := s.now()
+	began := c.shipper.now()
 	c.waited = 0
+	p, err := c.cut(ctx)
+	if p != nil {
+		p.counts.read = c.pages.Took()
+		p.counts.render = c.shipper.now().Sub(began) - c.waited
+	}
+	return p, err
+}
+
+func (c *cutter) cut(ctx context.Context) (*piece, error) {
+	s := c.shipper
 	s.fold.Reset()
 	s.changes = s.changes[:0]
 	c.decoder.Recycle()
@@ -132,6 +149,14 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 	bytes := 0
 	relations := make(map[*change.Relation]bool)
 	var done place // last transaction that is whole in this piece
+	if len(c.later) > 0 {
+		switch ended, err := c.takeUp(p, relations); {
+		case err != nil:
+			return nil, c.settleFirst(ctx, err)
+		case ended:
+			return p, c.finish(ctx, p, done, relations)
+		}
+	}
 
 	for {
 		chunk, err := c.peek(ctx)
@@ -168,93 +193,127 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 		}
 		if p.pass == nil {
 			if err = c.decode(chunk, p, relations); err != nil {
-				// the pieces before it are not to be given up
-				if settled := s.settle(ctx); settled != nil {
-					return nil, settled
-				}
-				return nil, err
+				return nil, c.settleFirst(ctx, err)
 			}
 			bytes += len(chunk.Data)
 		}
 		c.held = c.held[1:]
+		if len(c.later) > 0 {
+			if c.stream == nil {
+				c.stream, p.begins = p, true
+			}
+			break
+		}
 	}
-	err := c.finish(ctx, p, done, relations)
-	p.counts.read = c.pages.Took()
-	p.counts.render = s.now().Sub(began) - c.waited
-	return p, err
+	return p, c.finish(ctx, p, done, relations)
 }
 
-// decode adds a chunk's changes to the piece.
+// settleFirst returns the error of a piece that can't be made once those before it
+// are settled, which are not to be given up: theirs, if there is one, comes first.
+func (c *cutter) settleFirst(ctx context.Context, err error) error {
+	if settled := c.shipper.settle(ctx); settled != nil {
+		return settled
+	}
+	return err
+}
+
+// decode adds a chunk's changes to the piece, those from a command on to what is
+// put off.
 func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Relation]bool) error {
-	s := c.shipper
-	tx := len(p.places) - 1
 	p.changes += int(chunk.Changes)
-	// neighbours are mostly of one table
-	var last, wanted *change.Relation
-	var table *tableCounts // nil: not one of the subscription's
+	taker := c.taker(p, relations)
 	return c.decoder.Decode(chunk.Data, func(ch change.Change) error {
-		switch ch.Op {
-		case change.Event:
-			p.counts.events++
-		case change.Truncate:
-			for _, relation := range ch.Truncated {
-				c.captured(p, relation).countCaptured(ch.Op, !c.lookup.wants(relation, ch.Op, chunk.XID))
-			}
-			ch.Truncated = slices.DeleteFunc(ch.Truncated, func(relation *change.Relation) bool {
-				return !c.lookup.wants(relation, ch.Op, chunk.XID)
-			})
-			for _, relation := range ch.Truncated {
-				if ch.Restart {
-					s.sequences.restarted(relation.OID)
-				}
-				relations[relation] = true
-				p.counts.of(relation.OID).shipped.add(ch.Op)
-			}
-			if len(ch.Truncated) == 0 {
-				return nil
-			}
-		default:
-			if ch.Relation != last {
-				last, table = ch.Relation, c.captured(p, ch.Relation)
-			}
-			op := ch.Op // as it was made
-			ok, err := c.lookup.admit(&ch, chunk.XID)
-			if err != nil {
-				return unfit(p, &numbered{ch, tx}, keyText(&ch), err)
-			}
-			table.countCaptured(op, !ok)
-			if !ok {
-				return nil
-			}
-			if ch.Relation != wanted {
-				wanted = ch.Relation
-				relations[ch.Relation] = true
-			}
-			table.shipped.add(ch.Op)
-			if len(s.sequences.blind) > 0 {
-				s.sequences.see(&ch)
-			}
-		}
-		p.shipped++
-		if s.letters.index.tables != nil {
-			s.overtake(p.unit, &ch, p.places[tx])
-		}
-		if p.rows {
-			s.addNumbered(ch, tx)
+		if len(c.later) > 0 || c.concerns(&ch) {
+			c.putOff(ch)
 		} else {
-			s.fold.Add(&ch, tx)
+			return taker.take(&ch)
 		}
 		return nil
 	})
 }
 
-// captured returns the piece's counts of a table, or nil if it is not one of the
+// taker adds changes of the transaction under way to a piece.
+type taker struct {
+	*cutter
+	piece     *piece
+	relations map[*change.Relation]bool
+	tx        int
+	// neighbours are mostly of one table
+	last   *change.Relation
+	table  *tableCounts     // of last; nil if it is not one of the subscription's
+	wanted *change.Relation // the last one of which something is sent
+}
+
+func (c *cutter) taker(p *piece, relations map[*change.Relation]bool) *taker {
+	return &taker{cutter: c, piece: p, relations: relations, tx: len(p.places) - 1}
+}
+
+// take adds a change if the subscription wants it.
+func (t *taker) take(ch *change.Change) error {
+	s, p, xid := t.shipper, t.piece, t.current.xid
+	switch ch.Op {
+	case change.Event:
+		p.counts.events++
+	case change.DDL: // of other subscriptions
+		return nil
+	case change.Truncate:
+		for _, relation := range ch.Truncated {
+			t.counted(relation).countCaptured(ch.Op, !t.lookup.wants(relation, ch.Op, xid))
+		}
+		ch.Truncated = slices.DeleteFunc(ch.Truncated, func(relation *change.Relation) bool {
+			return !t.lookup.wants(relation, ch.Op, xid)
+		})
+		for _, relation := range ch.Truncated {
+			if ch.Restart {
+				s.sequences.restarted(relation.OID)
+			}
+			t.relations[relation] = true
+			p.counts.of(relation.OID).shipped.add(ch.Op)
+		}
+		if len(ch.Truncated) == 0 {
+			return nil
+		}
+	default:
+		if ch.Relation != t.last {
+			t.last, t.table = ch.Relation, t.counted(ch.Relation)
+		}
+		op := ch.Op // as it was made
+		ok, err := t.lookup.admit(ch, xid)
+		if err != nil {
+			return unfit(p, &numbered{*ch, t.tx}, keyText(ch), err)
+		}
+		t.table.countCaptured(op, !ok)
+		if !ok {
+			return nil
+		}
+		if ch.Relation != t.wanted {
+			t.wanted = ch.Relation
+			t.relations[ch.Relation] = true
+		}
+		t.table.shipped.add(ch.Op)
+		if len(s.sequences.blind) > 0 {
+			s.sequences.see(ch)
+		}
+	}
+	p.shipped++
+	if s.letters.index.tables != nil {
+		s.overtake(p.unit, ch, p.places[t.tx])
+	}
+	if p.rows {
+		s.addNumbered(*ch, t.tx)
+	} else {
+		s.fold.Add(ch, t.tx)
+	}
+	return nil
+}
+
+// counted returns the piece's counts of a table, or nil if it is not one of the
 // subscription's.
-func (c *cutter) captured(p *piece, relation *change.Relation) *tableCounts {
-	if c.lookup.tables[relation.OID] == nil {
+func (t *taker) counted(relation *change.Relation) *tableCounts {
+	if t.lookup.tables[relation.OID] == nil {
 		return nil
 	}
-	return p.counts.of(relation.OID)
+	return t.piece.counts.of(relation.OID)
 }
 
 // finish decides what position the piece leads to, and renders it.
@@ -277,7 +336,7 @@ func (c *cutter) finish(ctx context.Context, p *piece, done place, relations map
 	}
 	p.position = c.inside(done)
 	if len(c.held) == 0 && c.exhausted {
-		p.position = change.Position{Start: c.interval.End}
+		p.position = change.Position{Start: c.interval.End, Flushed: c.flushed}
 		p.last, c.finished = true, true
 	}
 	p.head = p.position.String()
@@ -289,7 +348,7 @@ func (c *cutter) finish(ctx context.Context, p *piece, done place, relations map
 
 func (c *cutter) inside(at place) change.Position {
 	end := c.interval.End
-	return change.Position{Start: c.interval.Start, End: &end, K: at.k, XID: at.xid}
+	return change.Position{Start: c.interval.Start, End: &end, K: at.k, XID: at.xid, Flushed: c.flushed}
 }
 
 func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Relation]bool, before, after string) error {
@@ -305,6 +364,11 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 		}
 		c.waited += s.now().Sub(asked)
 	}
+	if p.ends && p.unit.commanded {
+		if err := s.lookAgain(ctx); err != nil {
+			return err
+		}
+	}
 	script := s.nextScript()
 	p.script = script
 	if before != "" {
@@ -314,7 +378,7 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 		if p.durable = p.pass != nil || s.wantDurable(); p.durable {
 			s.lastDurable = s.now()
 		}
-		script.Append(s.advance(p.head, p.durable))
+		script.Append(s.advance(p.head, p.position.Flushed, p.durable))
 	}
 	if p.pass != nil {
 		script.Append(s.passStatement(p.pass))
@@ -328,11 +392,7 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 	}
 	p.own = len(script.Statements())
 	if err := c.renderChanges(p); err != nil {
-		// the pieces before it are not to be given up
-		if settled := s.settle(ctx); settled != nil {
-			return settled
-		}
-		return err
+		return c.settleFirst(ctx, err)
 	}
 	if p.ends && p.pass == nil {
 		s.appendTells(p)
@@ -346,6 +406,12 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 // renderChanges writes the changes that the piece has read.
 func (c *cutter) renderChanges(p *piece) error {
 	s, options := c.shipper, c.shipper.renderOptions()
+	if p.command != nil {
+		p.script.Command(p.command, -1, 0, s.sub.Options.DDLRole == "link")
+		p.unit.commanded = true
+		s.catalog.forgetRemote()
+		return nil
+	}
 	if p.rows {
 		return s.renderRows(p, c.lookup, options)
 	}
@@ -380,10 +446,14 @@ func (s *Shipper) renderRows(p *piece, targets render.Targets, options *render.O
 }
 
 // advance is the statement that moves the progress from where the piece before
-// leads to.
-func (s *Shipper) advance(to string, durable bool) string {
-	return fmt.Sprintf("SELECT courier_target.advance(%s, %s, %s, %t)",
-		literal(s.sub.ProgressKey), literal(s.head), literal(to), durable)
+// leads to. What is known of the source's WAL stays if flushed is zero.
+func (s *Shipper) advance(to string, flushed change.WAL, durable bool) string {
+	if flushed == (change.WAL{}) {
+		return fmt.Sprintf("SELECT courier_target.advance(%s, %s, %s, %t)",
+			literal(s.sub.ProgressKey), literal(s.head), literal(to), durable)
+	}
+	return fmt.Sprintf("SELECT courier_target.advance(%s, %s, %s, %t, %d, '%s')",
+		literal(s.sub.ProgressKey), literal(s.head), literal(to), durable, int32(flushed.Timeline), flushed.Location)
 }
 
 // addNumbered keeps a change to be written as it is. Neighbouring truncates

@@ -12,19 +12,19 @@ import (
 // were. The row of the subscription is locked first, as reset_statistics() does.
 const addStatistics = `WITH s AS (
 	INSERT INTO courier.subscription_statistics AS t
-	(subscription_id, shipped, events, batches, bytes, read_time, render_time, apply_time)
+	(subscription_id, shipped, events, commands, batches, bytes, read_time, render_time, apply_time)
 	SELECT s.subscription_id, $2::pg_catalog.int8, $3::pg_catalog.int8, $4::pg_catalog.int8, $5::pg_catalog.int8,
-	       $6::pg_catalog.int8, $7::pg_catalog.int8, $8::pg_catalog.int8
+	       $6::pg_catalog.int8, $7::pg_catalog.int8, $8::pg_catalog.int8, $9::pg_catalog.int8
 	FROM courier.subscription AS s WHERE s.subscription_id = $1::pg_catalog.int4
 	ON CONFLICT (subscription_id) DO UPDATE SET
-	shipped = t.shipped + excluded.shipped, events = t.events + excluded.events,
+	shipped = t.shipped + excluded.shipped, events = t.events + excluded.events, commands = t.commands + excluded.commands,
 	batches = t.batches + excluded.batches, bytes = t.bytes + excluded.bytes,
 	read_time = t.read_time + excluded.read_time, render_time = t.render_time + excluded.render_time,
 	apply_time = t.apply_time + excluded.apply_time, updated_at = pg_catalog.clock_timestamp()
 	RETURNING t.subscription_id)
 INSERT INTO courier.table_statistics AS t
 (subscription_id, relation, %s)
-SELECT s.subscription_id, u.* FROM s CROSS JOIN ROWS FROM (unnest($9::pg_catalog.oid[]), %s) AS u
+SELECT s.subscription_id, u.* FROM s CROSS JOIN ROWS FROM (unnest($10::pg_catalog.oid[]), %s) AS u
 ON CONFLICT (subscription_id, relation) DO UPDATE SET %s, updated_at = pg_catalog.clock_timestamp()`
 
 // tableColumns are the columns of courier.table_statistics.
@@ -55,7 +55,7 @@ var addStatisticsSQL = func() string {
 	var names, arrays, sums []string
 	for i, column := range tableColumns {
 		names = append(names, column.name)
-		arrays = append(arrays, fmt.Sprintf("unnest($%d::pg_catalog.int8[])", 10+i))
+		arrays = append(arrays, fmt.Sprintf("unnest($%d::pg_catalog.int8[])", 11+i))
 		sums = append(sums, fmt.Sprintf("%[1]s = t.%[1]s + excluded.%[1]s", column.name))
 	}
 	return fmt.Sprintf(addStatistics, strings.Join(names, ", "), strings.Join(arrays, ", "), strings.Join(sums, ", "))
@@ -67,7 +67,7 @@ func (s *Shipper) writeStatistics(ctx context.Context) error {
 	if c.empty() {
 		return nil
 	}
-	args := []any{strconv.Itoa(s.statistics.subscription), integer(c.changes), integer(c.events), integer(c.batches), integer(c.bytes),
+	args := []any{strconv.Itoa(s.statistics.subscription), integer(c.changes), integer(c.events), integer(c.commands), integer(c.batches), integer(c.bytes),
 		integer(c.read.Microseconds()), integer(c.render.Microseconds()), integer(c.apply.Microseconds())}
 	arrays := make([][]byte, 1+len(tableColumns))
 	add := func(i int, n int64) {

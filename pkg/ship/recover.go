@@ -102,6 +102,12 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 		s.detach(ctx)
 		return nil
 	}
+	if f.piece.command != nil && (class == dblink.Data || class == dblink.Schema) {
+		if err = s.afterCommand(ctx, f); err == nil {
+			s.detach(ctx)
+		}
+		return err
+	}
 	switch class {
 	case dblink.Unknown:
 		if attempt >= maxAttempts {

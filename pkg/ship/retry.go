@@ -188,7 +188,7 @@ func (s *Shipper) renderRetry(ctx context.Context, l *letter, changes []change.C
 	}
 	// not nextScript(): a rendered unit may wait to be sent
 	p.script = &render.Script{}
-	p.script.Append(s.advance(s.head, true))
+	p.script.Append(s.advance(s.head, change.WAL{}, true))
 	p.script.Append(fmt.Sprintf("SELECT courier_target.retry('%s', '%s', '%d', %d, %d)",
 		s.sub.ProgressKey, l.place.k, l.place.xid, len(changes), leftOut))
 	if !s.link.Replica { // the source may have deferred them
@@ -275,6 +275,12 @@ func (s *Shipper) rebuild(ctx context.Context, elements []letterElement) ([]chan
 	changes := make([]change.Change, 0, len(elements))
 	for n := range elements {
 		e := &elements[n]
+		if e.op == change.DDL.String() {
+			return nil, &session.Error{SQLState: "55000",
+				Message: "the dead letter holds DDL, which is not sent again",
+				Hint: "Do on the node by hand what it asks for; then retry the letter with its other changes, " +
+					"if it has any: retry_dead_letter(id, changes). Or discard it."}
+		}
 		op := ops[e.op]
 		if op == change.Event {
 			changes = append(changes, change.Change{Op: op, Channel: e.channel, Payload: []byte(e.payload)})

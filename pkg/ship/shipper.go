@@ -204,10 +204,12 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 			return true, s.copyPending(ctx)
 		}
 	}
-	if interval == nil {
-		return true, nil
+	if interval != nil {
+		if err = s.ship(ctx, interval); err != nil {
+			return true, err
+		}
 	}
-	return true, s.ship(ctx, interval)
+	return true, s.requireSequences(ctx)
 }
 
 // ship ships an interval to its end. A piece is sent when the one before it has
@@ -325,6 +327,9 @@ func (s *Shipper) landed(ctx context.Context, p *piece, outcome dblink.Outcome, 
 	if p.ends {
 		s.position = &p.position
 		s.finishUnit(p)
+		if err := s.restoreSession(ctx, p.unit); err != nil {
+			return err
+		}
 		if err := s.finishLetters(ctx, p.unit); err != nil {
 			return err
 		}

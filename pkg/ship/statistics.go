@@ -108,14 +108,15 @@ func (t *tableCounts) merge(other *tableCounts) {
 // counts is what was done for a subscription. The zero value has no place for
 // tables: see newCounts.
 type counts struct {
-	tables  map[uint32]*tableCounts // by OID
-	changes int64                   // shipped, events and rows copied included
-	events  int64
-	batches int64 // transactions on the target, without copies
-	bytes   int64 // of statements sent
-	read    time.Duration
-	render  time.Duration
-	apply   time.Duration
+	tables   map[uint32]*tableCounts // by OID
+	changes  int64                   // shipped, events, commands and rows copied included
+	events   int64
+	commands int64 // DDL
+	batches  int64 // transactions on the target, without copies
+	bytes    int64 // of statements sent
+	read     time.Duration
+	render   time.Duration
+	apply    time.Duration
 }
 
 func newCounts() counts { return counts{tables: make(map[uint32]*tableCounts)} }
@@ -137,6 +138,7 @@ func (c *counts) merge(other *counts) {
 	}
 	c.changes += other.changes
 	c.events += other.events
+	c.commands += other.commands
 	c.batches += other.batches
 	c.bytes += other.bytes
 	c.read += other.read
@@ -211,6 +213,9 @@ func (s *Shipper) countLanded(p *piece, outcome *dblink.Outcome) {
 	p.countStatements(outcome)
 	p.counts.changes = int64(p.shipped)
 	p.counts.bytes = int64(len(p.script.Bytes()))
+	if p.command != nil {
+		p.counts.commands = 1
+	}
 	s.unit.merge(&p.counts)
 	if p.ends {
 		s.unit.batches = 1
