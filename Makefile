@@ -18,7 +18,7 @@ export PG_CONFIG GO
 SQL_PARTS = schema configuration queue capture row_filter transport node \
 	replication_set replication_set_table capture_trigger \
 	subscription_options subscription subscription_end lease dead_letter \
-	rotation wait dead_letter_retry ship status queue_status node_health \
+	rotation wait dead_letter_retry ship statistics status queue_status node_health \
 	housekeeping metrics worker sequence sequence_synchronize \
 	dropped_table ddl ddl_auto compare_schemas
 

@@ -121,7 +121,7 @@ CREATE FUNCTION courier.next_page(
     start pg_catalog.pg_snapshot, chunks pg_catalog.int4, bytes pg_catalog.int4,
     known_generation pg_catalog.int8, timeout pg_catalog.int4,
     OUT now pg_catalog.pg_snapshot, OUT generation pg_catalog.int8,
-    OUT last_xid pg_catalog.xid8, OUT page pg_catalog.bytea)
+    OUT last_xid pg_catalog.xid8, OUT page pg_catalog.bytea, OUT took pg_catalog.int8)
 RETURNS pg_catalog.record
 LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'courier_next_page';
@@ -129,4 +129,4 @@ REVOKE ALL ON FUNCTION courier.next_page(pg_catalog.pg_snapshot, pg_catalog.int4
     pg_catalog.int8, pg_catalog.int4) FROM PUBLIC;
 COMMENT ON FUNCTION courier.next_page(pg_catalog.pg_snapshot, pg_catalog.int4, pg_catalog.int4,
     pg_catalog.int8, pg_catalog.int4) IS
-    'The present position, the generation of the configuration, the highest xid of the interval from start to the position, and the interval''s first chunks, as of courier.read_queue(); NULL if it is empty. Waits for up to so many milliseconds while it is empty and the configuration is of the known generation.';
+    'The present position, the generation of the configuration, the highest xid of the interval from start to the position, and the interval''s first chunks, as of courier.read_queue(); NULL if it is empty. Reading took so many microseconds. Waits for up to so many milliseconds while it is empty and the configuration is of the known generation.';

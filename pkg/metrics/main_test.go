@@ -168,7 +168,8 @@ func populated(t *testing.T) *sidecar {
 		subscriptions: []subscriptionValues{{name: "eu", node: "eu1", state: "streaming",
 			lagBytes: number(10), lagSeconds: number(1), pendingChanges: number(3), deadOnes: number(0)}},
 	}}
-	s.config.Observer.Applied("shop", "eu", ship.Applied{Inserted: 1, Changes: 1, Bytes: 100, Apply: time.Millisecond})
+	s.config.Observer.Applied("shop", "eu", ship.Applied{Shipped: 1, Changes: ship.Changes{Inserted: 1},
+		Batches: 1, Bytes: 100, Apply: time.Millisecond})
 	return s
 }
 

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/change"
 	"github.com/pg-courier/pg_courier/pkg/session"
@@ -23,6 +24,7 @@ type Pages struct {
 	chunks   int   // most in the next page; bytes too
 	bytes    int
 	ended    bool
+	took     time.Duration // to read the pages handed out since Took was asked
 
 	// Reading ahead only.
 	pages chan outcome
@@ -36,6 +38,8 @@ type Page struct {
 	// Flushed is up to where the source's WAL is on disk, the commits of the
 	// page's transactions included.
 	Flushed change.WAL
+
+	took time.Duration
 }
 
 // outcome is what reading a page came to.
@@ -74,8 +78,18 @@ func (p *Pages) Next(ctx context.Context) (*Page, error) {
 	default:
 		next = <-p.pages
 	}
-	p.ended = next.ends()
+	if p.ended = next.ends(); next.page != nil {
+		p.took += next.page.took
+	}
 	return next.page, next.err
+}
+
+// Took returns how long it took to read the pages handed out since the last call.
+// Waiting for changes is not counted, nor what was read ahead for nothing.
+func (p *Pages) Took() time.Duration {
+	took := p.took
+	p.took = 0
+	return took
 }
 
 // ends says that nothing is to be read behind it.
@@ -108,7 +122,11 @@ func (p *Pages) readAhead(ctx context.Context) {
 }
 
 func (p *Pages) read(ctx context.Context) outcome {
+	began := time.Now()
 	page, err := p.interval.Read(ctx, p.session, p.chunks, p.bytes)
+	if page != nil {
+		page.took = time.Since(began)
+	}
 	p.chunks, p.bytes = pageChunks, pageBytes
 	return outcome{page, err}
 }

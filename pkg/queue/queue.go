@@ -54,7 +54,7 @@ func Next(ctx context.Context, s session.Session, subscription int, start change
 		return nil, 0, fmt.Errorf("look into the queue: %w", err)
 	}
 	i, generation, err := opened(rows[0], start)
-	if err == nil && i != nil && string(rows[0][4]) != "t" {
+	if err == nil && i != nil && string(rows[0][5]) != "t" {
 		return nil, 0, ErrNotHeld
 	}
 	if err != nil {
@@ -66,7 +66,7 @@ func Next(ctx context.Context, s session.Session, subscription int, start change
 	return i, generation, nil
 }
 
-var nextPage = fmt.Sprintf(`SELECT now::pg_catalog.text, generation, last_xid, page,
+var nextPage = fmt.Sprintf(`SELECT now::pg_catalog.text, generation, last_xid, page, took,
 		$4 = '0' OR courier.still_holds($4::pg_catalog.int4)
 	FROM courier.next_page($1::pg_catalog.pg_snapshot, %d, %d, $2::pg_catalog.int8, $3::pg_catalog.int4)`, firstChunks, firstBytes)
 
@@ -79,11 +79,13 @@ func opened(row session.Row, start change.Snapshot) (*Interval, int64, error) {
 	now, err1 := change.ParseSnapshot(string(row[0]))
 	last, err2 := strconv.ParseUint(string(row[2]), 10, 64)
 	first, err3 := parsePage(row[3])
-	if err := errors.Join(err1, err2, err3); err != nil {
+	took, err4 := strconv.ParseInt(string(row[4]), 10, 64)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, 0, err
 	}
 	end := upTo(now, last, start)
 	i := &Interval{Start: start, End: end, end: end.String()}
+	first.took = time.Duration(took) * time.Microsecond
 	i.first = first
 	i.advance(first.Chunks)
 	return i, generation, nil

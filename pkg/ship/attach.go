@@ -36,6 +36,7 @@ func (s *Shipper) tryAttach(ctx context.Context) error {
 		return err
 	}
 	s.sub = sub
+	s.statistics.belongTo(sub.ID)
 	if err = s.lock(ctx); err != nil {
 		return err
 	}
@@ -58,6 +59,7 @@ func (s *Shipper) tryAttach(ctx context.Context) error {
 	if err = s.findProgress(ctx, link); err != nil {
 		return err
 	}
+	s.settleDoubt()
 	if err = s.requireQueued(ctx, link); err != nil {
 		return err
 	}

@@ -157,6 +157,7 @@ func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Po
 		return err
 	}
 	if err := s.link.Exec(ctx, "COMMIT"); err != nil {
+		s.doubtUnit(end.String())
 		return fmt.Errorf("finish the copy to node %s: %w", s.sub.Node, err)
 	}
 	for _, table := range tables {
@@ -165,9 +166,7 @@ func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Po
 	s.position, s.head = &end, end.String()
 	s.undurable, s.lastDurable, s.lastCheck = false, s.now(), s.now()
 	s.notes.durable, s.notes.due = s.head, true
-	s.shipped += int64(s.unit.shipped)
-	s.counts.merge(s.unit.counts)
-	s.forgetUnit()
+	s.countUnit()
 	return nil
 }
 
@@ -263,8 +262,7 @@ func (s *Shipper) copyTable(ctx context.Context, table *Table) error {
 					return err
 				}
 			}
-			s.unit.shipped += len(rows)
-			s.unit.counts.of(table.OID).copied += int64(len(rows))
+			s.countCopied(table.OID, len(rows), len(script.Bytes()))
 		}
 	}
 	if sent {

@@ -19,6 +19,7 @@ func (s *Shipper) flush(ctx context.Context) error {
 		return err
 	}
 	s.head = to
+	s.countUnit() // what was passed on the way
 	s.undurable, s.lastDurable, s.lastCheck = false, s.now(), s.now()
 	s.mark = flushMark{}
 	s.notes.durable, s.notes.due = s.head, true

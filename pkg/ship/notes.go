@@ -22,34 +22,46 @@ type notes struct {
 	due     bool // something has changed since
 	paused  bool // the session reads in the past and can't write
 	at      time.Time
-	shipped int64
-	durable string // position known to be flushed on the target
-	held    string // subscription_state.durable_position as this shipper knows it
+	counted time.Time // when statistics were written
+	durable string    // position known to be flushed on the target
+	held    string    // subscription_state.durable_position as this shipper knows it
 }
 
-// writeNote writes the source's copy of the progress: now if there is nothing
-// more to do (idle), else about once a second. The progress row on the target
-// remains the authority.
-func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
-	if !s.notes.due || s.notes.paused || (!idle && s.now().Sub(s.notes.at) < noteEvery) {
+// writeDown writes what is to be on the source: the progress, now or else about
+// once a second, and what was counted, about once a second or when there is nothing
+// more to do (idle).
+func (s *Shipper) writeDown(ctx context.Context, now, idle bool) error {
+	if err := s.writeNote(ctx, now); err != nil {
+		return err
+	}
+	if s.notes.paused || !idle && s.now().Sub(s.notes.counted) < noteEvery {
+		return nil
+	}
+	s.notes.counted = s.now()
+	return s.writeStatistics(ctx)
+}
+
+// writeNote writes the source's copy of the progress: now, or else about once a
+// second. The progress row on the target remains the authority.
+func (s *Shipper) writeNote(ctx context.Context, now bool) error {
+	if !s.notes.due || s.notes.paused || (!now && s.now().Sub(s.notes.at) < noteEvery) {
 		return nil
 	}
 	// What is kept in the queue goes by durable_position. Who has attached to a target
 	// that was restored has set it back: a shipper that knows nothing of it must not
 	// set it forth.
 	rows, err := s.session.Query(ctx, `INSERT INTO courier.subscription_state AS t
-		(subscription_id, state, position, durable_position, shipped, shipper, updated_at)
-		VALUES ($1::pg_catalog.int4, 'streaming', $2, nullif($3, ''), $4::pg_catalog.int8, $5, pg_catalog.clock_timestamp())
+		(subscription_id, state, position, durable_position, shipper, updated_at)
+		VALUES ($1::pg_catalog.int4, 'streaming', $2, nullif($3, ''), $4, pg_catalog.clock_timestamp())
 		ON CONFLICT (subscription_id) DO UPDATE SET state = excluded.state, position = excluded.position,
 		durable_position = coalesce(excluded.durable_position, t.durable_position),
-		shipped = t.shipped + excluded.shipped, shipper = excluded.shipper, updated_at = excluded.updated_at,
+		shipper = excluded.shipper, updated_at = excluded.updated_at,
 		last_error = NULL, last_error_sqlstate = NULL, last_error_hint = NULL, last_error_xid = NULL, last_error_k = NULL,
 		last_error_schema = NULL, last_error_table = NULL, last_error_operation = NULL, last_error_key = NULL,
 		next_retry_at = NULL
-		WHERE t.detached_at IS NULL AND t.state <> 'needs_resync' AND coalesce(t.durable_position, '') = $6
+		WHERE t.detached_at IS NULL AND t.state <> 'needs_resync' AND coalesce(t.durable_position, '') = $5
 		RETURNING t.durable_position`,
-		strconv.Itoa(s.sub.ID), s.position.String(), s.notes.durable,
-		strconv.FormatInt(s.shipped-s.notes.shipped, 10), s.kind, s.notes.held)
+		strconv.Itoa(s.sub.ID), s.position.String(), s.notes.durable, s.kind, s.notes.held)
 	if err == nil && len(rows) == 0 {
 		s.detach(ctx) // attaching finds out why
 		err = errMoved
@@ -58,13 +70,10 @@ func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 		return fmt.Errorf("note the progress of subscription %s: %w", s.name, err)
 	}
 	s.notes.held = string(rows[0][0])
-	if err = s.writeCounts(ctx); err != nil {
-		return err
-	}
 	if err = s.writeSequences(ctx); err != nil {
 		return err
 	}
-	s.notes.due, s.notes.at, s.notes.shipped = false, s.now(), s.shipped
+	s.notes.due, s.notes.at = false, s.now()
 	return s.forgetDropped(ctx)
 }
 

@@ -32,11 +32,11 @@ type piece struct {
 	last      bool            // nothing is to be read behind it
 	changes   int             // read for it
 	sent      time.Time
-	shipped   int      // of them, wanted by the subscription
-	own       int      // statements before those of changes
-	tells     []tell   // what sets sequences, behind those of changes
-	tellsFrom int      // statements before those
-	counts    counts   // of them, by table
+	shipped   int    // of them, wanted by the subscription
+	own       int    // statements before those of changes
+	tells     []tell // what sets sequences, behind those of changes
+	tellsFrom int    // statements before those
+	counts    counts
 	places    []place  // of its transactions, by number
 	keys      []string // row by row: the key of each change, by number
 	empty     bool     // nothing to send
@@ -70,6 +70,7 @@ type cutter struct {
 	pages    *queue.Pages
 	decoder  *wire.Decoder
 
+	waited    time.Duration // for others, while the piece was made
 	held      []queue.Chunk // read, not yet decoded
 	flushed   change.WAL    // of the source, behind what is held
 	exhausted bool
@@ -101,7 +102,9 @@ func (c *cutter) close() { c.pages.Close() }
 // peek returns the next chunk, or nil at the interval's end.
 func (c *cutter) peek(ctx context.Context) (*queue.Chunk, error) {
 	if len(c.held) == 0 && !c.exhausted {
+		asked := c.shipper.now()
 		page, err := c.pages.Next(ctx)
+		c.waited += c.shipper.now().Sub(asked)
 		if err != nil {
 			return nil, err
 		}
@@ -122,11 +125,22 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 	if c.finished {
 		return nil, nil
 	}
+	began := c.shipper.now()
+	c.waited = 0
+	p, err := c.cut(ctx)
+	if p != nil {
+		p.counts.read = c.pages.Took()
+		p.counts.render = c.shipper.now().Sub(began) - c.waited
+	}
+	return p, err
+}
+
+func (c *cutter) cut(ctx context.Context) (*piece, error) {
 	s := c.shipper
 	s.fold.Reset()
 	s.changes = s.changes[:0]
 	c.decoder.Recycle()
-	p := &piece{rows: s.slowUntil != place{}, counts: make(counts), unit: c.stream}
+	p := &piece{rows: s.slowUntil != place{}, counts: newCounts(), unit: c.stream}
 	if p.unit == nil {
 		p.unit = p
 	}
@@ -225,8 +239,9 @@ type taker struct {
 	relations map[*change.Relation]bool
 	tx        int
 	// neighbours are mostly of one table
-	last  *change.Relation
-	table *tableCounts
+	last   *change.Relation
+	table  *tableCounts     // of last; nil if it is not one of the subscription's
+	wanted *change.Relation // the last one of which something is sent
 }
 
 func (c *cutter) taker(p *piece, relations map[*change.Relation]bool) *taker {
@@ -238,9 +253,13 @@ func (t *taker) take(ch *change.Change) error {
 	s, p, xid := t.shipper, t.piece, t.current.xid
 	switch ch.Op {
 	case change.Event:
+		p.counts.events++
 	case change.DDL: // of other subscriptions
 		return nil
 	case change.Truncate:
+		for _, relation := range ch.Truncated {
+			t.counted(relation).countCaptured(ch.Op, !t.lookup.wants(relation, ch.Op, xid))
+		}
 		ch.Truncated = slices.DeleteFunc(ch.Truncated, func(relation *change.Relation) bool {
 			return !t.lookup.wants(relation, ch.Op, xid)
 		})
@@ -249,22 +268,29 @@ func (t *taker) take(ch *change.Change) error {
 				s.sequences.restarted(relation.OID)
 			}
 			t.relations[relation] = true
-			p.counts.of(relation.OID).add(ch.Op)
+			p.counts.of(relation.OID).shipped.add(ch.Op)
 		}
 		if len(ch.Truncated) == 0 {
 			return nil
 		}
 	default:
-		if ok, err := t.lookup.admit(ch, xid); err != nil {
+		if ch.Relation != t.last {
+			t.last, t.table = ch.Relation, t.counted(ch.Relation)
+		}
+		op := ch.Op // as it was made
+		ok, err := t.lookup.admit(ch, xid)
+		if err != nil {
 			return unfit(p, &numbered{*ch, t.tx}, keyText(ch), err)
-		} else if !ok {
+		}
+		t.table.countCaptured(op, !ok)
+		if !ok {
 			return nil
 		}
-		if ch.Relation != t.last {
-			t.last, t.table = ch.Relation, p.counts.of(ch.Relation.OID)
+		if ch.Relation != t.wanted {
+			t.wanted = ch.Relation
 			t.relations[ch.Relation] = true
 		}
-		t.table.add(ch.Op)
+		t.table.shipped.add(ch.Op)
 		if len(s.sequences.blind) > 0 {
 			s.sequences.see(ch)
 		}
@@ -279,6 +305,15 @@ func (t *taker) take(ch *change.Change) error {
 		s.fold.Add(ch, t.tx)
 	}
 	return nil
+}
+
+// counted returns the piece's counts of a table, or nil if it is not one of the
+// subscription's.
+func (t *taker) counted(relation *change.Relation) *tableCounts {
+	if t.lookup.tables[relation.OID] == nil {
+		return nil
+	}
+	return t.piece.counts.of(relation.OID)
 }
 
 // finish decides what position the piece leads to, and renders it.
@@ -320,12 +355,14 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 	s := c.shipper
 	if names := s.catalog.unknown(relations); len(names) > 0 {
 		// The link can't be asked while it is busy.
+		asked := s.now()
 		if err := s.settle(ctx); err != nil {
 			return err
 		}
 		if err := s.catalog.loadRemoteTables(ctx, s.link, names); err != nil {
 			return err
 		}
+		c.waited += s.now().Sub(asked)
 	}
 	if p.ends && p.unit.commanded {
 		if err := s.lookAgain(ctx); err != nil {

@@ -2,6 +2,7 @@ package ship
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -33,7 +34,8 @@ func (s *Shipper) tidy(ctx context.Context) error {
 	}
 	t.at = s.now()
 	t.limit = max(t.limit, tidyBytes)
-	rows, err := s.link.Query(ctx, "SELECT courier_target.compact("+strconv.FormatInt(t.limit, 10)+")", 1)
+	rows, err := s.link.Query(ctx, "SELECT pg_catalog.pg_relation_size('courier_target.progress'), courier_target.compact("+
+		strconv.FormatInt(t.limit, 10)+")", 2)
 	if err != nil {
 		if dblink.Classify(err) == dblink.Unknown {
 			return err
@@ -43,11 +45,12 @@ func (s *Shipper) tidy(ctx context.Context) error {
 		return nil
 	}
 	t.units = 0
-	size, err := strconv.ParseInt(string(rows[0][0]), 10, 64)
-	if err != nil {
+	before, err1 := strconv.ParseInt(string(rows[0][0]), 10, 64)
+	size, err2 := strconv.ParseInt(string(rows[0][1]), 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	if rewritten := size <= t.limit; rewritten {
+	if rewritten := size < before; rewritten {
 		t.limit = max(tidyBytes, 3*size) // what is alive may take that much
 	}
 	return nil

@@ -65,6 +65,8 @@ func TestSmallTablesUnderSnapshot(t *testing.T) {
 
 	progress := watchSizes(t, r.target, "courier_target.progress")
 	state := watchSizes(t, r.source, "courier.subscription_state")
+	statistics := watchSizes(t, r.source, "courier.subscription_statistics")
+	tables := watchSizes(t, r.source, "courier.table_statistics")
 	courier := r.startSidecar()
 	r.onSource(fmt.Sprintf("DO $$ BEGIN FOR i IN 1..%d LOOP INSERT INTO item VALUES (i, 'x'); COMMIT; END LOOP; END $$", transactions))
 	r.wait()
@@ -80,9 +82,9 @@ func TestSmallTablesUnderSnapshot(t *testing.T) {
 	updates, err := strconv.Atoi(r.targetValue("SELECT split_part(position, ':', 2)::int8 FROM courier_target.progress"))
 	require.NoError(t, err)
 	require.Greater(t, updates, transactions)
-	sizes := []int64{progress(), state()}
-	t.Logf("progress at most %d kB, subscription_state %d kB; %d pages to find the progress at the start, %d at the end",
-		sizes[0]>>10, sizes[1]>>10, atStart, atEnd)
+	sizes := []int64{progress(), state(), statistics(), tables()}
+	t.Logf("progress at most %d kB, subscription_state %d kB, statistics %d kB and %d kB; %d pages to find the progress at the start, %d at the end",
+		sizes[0]>>10, sizes[1]>>10, sizes[2]>>10, sizes[3]>>10, atStart, atEnd)
 	for _, size := range sizes {
 		require.Less(t, size, int64(mostSmall))
 	}
