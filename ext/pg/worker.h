@@ -67,6 +67,7 @@ extern void courier_worker_hold_init(void);
 
 /* ---- worker_session.c: transactions of a worker ---- */
 extern void courier_worker_connect(Oid database);
+extern void courier_worker_connect_as(Oid database, Oid role);
 extern void courier_worker_begin(const char *activity);
 extern void courier_worker_commit(void);
 extern ErrorData *courier_worker_catch(MemoryContext context);
