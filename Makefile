@@ -20,7 +20,8 @@ SQL_PARTS = schema configuration queue capture row_filter transport node \
 	subscription_options subscription subscription_end lease dead_letter \
 	rotation wait dead_letter_retry ship status queue_status node_health \
 	housekeeping metrics worker sequence sequence_synchronize \
-	node_link copy_table copy_table_describe copy_table_chunk copy_table_open
+	node_link copy_table copy_table_describe copy_table_chunk copy_table_open \
+	merge_staging
 
 
 SQL_FILES = $(SQL_PARTS:%=sql/%.sql)
