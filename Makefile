@@ -21,7 +21,7 @@ SQL_PARTS = schema configuration queue capture row_filter transport node \
 	rotation wait dead_letter_retry ship status queue_status node_health \
 	housekeeping metrics worker sequence sequence_synchronize \
 	node_link copy_table copy_table_describe copy_table_chunk copy_table_open \
-	merge_staging
+	merge_staging foreign_table foreign_table_refresh
 
 
 SQL_FILES = $(SQL_PARTS:%=sql/%.sql)

@@ -438,3 +438,42 @@ as $$
 $$;
 revoke execute on function courier.copy_table_failed(int8, text, text) from public;
 comment on function courier.copy_table_failed(int8, text, text) is 'writes down what ended a call of courier.copy_table()';
+
+create function courier.forget_copies(node_name text) returns int
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    node courier.node;
+    copy courier.table_copy;
+    link text := 'courier_copy_' || pg_backend_pid();
+    connected boolean := false;
+    number int := 0;
+begin
+    perform courier.require_administrator();
+    node := courier.find_node(forget_copies.node_name);
+    for copy in select c.* from courier.table_copy c where c.node_name = node.node_name order by c.copy_id for update loop
+        if not pg_try_advisory_xact_lock(courier.table_copy_lock_class(), copy.copy_id::int) then
+            raise exception using
+                errcode = 'object_in_use',
+                message = format('%s is being copied into', copy.target),
+                hint = 'Wait until that is done, or cancel it: see SELECT * FROM courier.copy_table_status.';
+        end if;
+        if copy.direction = 'push' and copy.finished_at is null then
+            if not connected then
+                perform courier.open_node_link(node, link);
+                connected := true;
+            end if;
+            perform courier.node_run(node.node_name, link, courier.forget_push_command(copy.progress_key));
+        end if;
+        delete from courier.table_copy c where c.copy_id = copy.copy_id;
+        number := number + 1;
+    end loop;
+    if connected then
+        perform courier.remote_disconnect(link);
+    end if;
+    return number;
+end
+$$;
+comment on function courier.forget_copies(text) is
+    'gives up the copies from and to a node that were interrupted, and forgets those that are done; the rows that were copied stay; returns how many';
