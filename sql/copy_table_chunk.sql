@@ -446,8 +446,6 @@ as $$
 declare
     node courier.node;
     copy courier.table_copy;
-    link text := 'courier_copy_' || pg_backend_pid();
-    connected boolean := false;
     number int := 0;
 begin
     perform courier.require_administrator();
@@ -460,18 +458,11 @@ begin
                 hint = 'Wait until that is done, or cancel it: see SELECT * FROM courier.copy_table_status.';
         end if;
         if copy.direction = 'push' and copy.finished_at is null then
-            if not connected then
-                perform courier.open_node_link(node, link);
-                connected := true;
-            end if;
-            perform courier.node_run(node.node_name, link, courier.forget_push_command(copy.progress_key));
+            perform courier.ask_node(node, courier.forget_push_command(copy.progress_key));
         end if;
         delete from courier.table_copy c where c.copy_id = copy.copy_id;
         number := number + 1;
     end loop;
-    if connected then
-        perform courier.remote_disconnect(link);
-    end if;
     return number;
 end
 $$;

@@ -220,12 +220,12 @@ comment on function courier.sync_foreign_server(courier.node) is
     'makes the server of postgres_fdw and the user mappings of a node what the node''s own are; its name';
 
 -- What a schema of a node has: an object of tables by name.
-create function courier.remote_tables(node courier.node, connection text, remote_schema name) returns jsonb
+create function courier.remote_tables(node courier.node, remote_schema name) returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return courier.ask_side(node.node_name, connection, format($q$
+    return courier.ask_node(node, format($q$
 select json_build_object(
     'exists', exists (select from pg_namespace n where n.nspname = %1$L),
     'usable', exists (select from pg_namespace n where n.nspname = %1$L and has_schema_privilege(n.oid, 'USAGE')),
@@ -240,11 +240,11 @@ select json_build_object(
                             'not_null', a.attnotnull) order by a.attnum), '[]')
                         from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)))
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where n.nspname = %1$L and c.relkind in ('r', 'p', 'v', 'm', 'f')), '{}'))$q$, remote_schema));
+        where n.nspname = %1$L and c.relkind in ('r', 'p', 'v', 'm', 'f')), '{}'))$q$, remote_schema))::jsonb;
 end
 $$;
-revoke execute on function courier.remote_tables(courier.node, text, name) from public;
-comment on function courier.remote_tables(courier.node, text, name) is 'tables of a schema of a node, with their columns';
+revoke execute on function courier.remote_tables(courier.node, name) from public;
+comment on function courier.remote_tables(courier.node, name) is 'tables of a schema of a node, with their columns';
 
 -- Foreign tables that are gone, by whoever dropped them.
 create function courier.forget_foreign_tables(node_name name) returns void
@@ -317,7 +317,6 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    link text := 'courier_import_' || pg_backend_pid();
     node courier.node;
     server name;
     there name;
@@ -348,9 +347,7 @@ begin
             hint = 'Import into a schema of your own.';
     end if;
     server := courier.sync_foreign_server(node);
-    perform courier.open_node_link(node, link);
-    found_there := courier.remote_tables(node, link, there);
-    perform courier.remote_disconnect(link);
+    found_there := courier.remote_tables(node, there);
     if not (found_there ->> 'exists')::boolean then
         raise exception using
             errcode = 'invalid_schema_name',

@@ -123,7 +123,6 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    link text := 'courier_import_' || pg_backend_pid();
     node courier.node;
     schemas record;
     recorded courier.foreign_table;
@@ -145,11 +144,10 @@ begin
             hint = format('Import some with SELECT courier.import_tables(%L, ''public'', ...).', node.node_name);
     end if;
     server := courier.sync_foreign_server(node);
-    perform courier.open_node_link(node, link);
     for schemas in
         select i.* from courier.foreign_import i where i.node_name = node.node_name order by i.remote_schema, i.local_schema
     loop
-        found_there := courier.remote_tables(node, link, schemas.remote_schema);
+        found_there := courier.remote_tables(node, schemas.remote_schema);
         for recorded in
             select t.* from courier.foreign_table t
             where t.node_name = node.node_name and t.remote_schema = schemas.remote_schema and t.local_schema = schemas.local_schema
@@ -197,7 +195,6 @@ begin
             end loop;
         end if;
     end loop;
-    perform courier.remote_disconnect(link);
     insert into courier.foreign_refresh as f (node_name, last_at, last_changes)
     values (node.node_name, clock_timestamp(), changes)
     on conflict on constraint foreign_refresh_pkey do update

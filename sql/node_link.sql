@@ -157,3 +157,36 @@ $$;
 revoke execute on function courier.open_node_link(courier.node, text) from public;
 comment on function courier.open_node_link(courier.node, text) is
     'opens a link to a node, in place of one of that name that a cancelled call has left';
+
+-- One statement over a link of its own, which is closed behind it whatever comes.
+create function courier.ask_node(node courier.node, command text) returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    link text := 'courier_question_' || pg_backend_pid();
+    answer text;
+    failed_state text;
+    failed_message text;
+    failed_detail text;
+    failed_hint text;
+begin
+    perform courier.open_node_link(node, link);
+    begin
+        select r[1] into answer from courier.node_rows(node.node_name, link, command, 1) r;
+    exception when others then
+        get stacked diagnostics
+            failed_state = returned_sqlstate,
+            failed_message = message_text,
+            failed_detail = pg_exception_detail,
+            failed_hint = pg_exception_hint;
+        perform courier.remote_disconnect(link);
+        perform courier.raise_error(failed_state, failed_message, failed_detail, failed_hint);
+    end;
+    perform courier.remote_disconnect(link);
+    return answer;
+end
+$$;
+revoke execute on function courier.ask_node(courier.node, text) from public;
+comment on function courier.ask_node(courier.node, text) is
+    'what one statement of one row and one column gives on a node';
