@@ -64,14 +64,11 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 // copyPosition is the position of the pinned snapshot. What it sees is on disk
 // here before the target learns of it.
 func (s *Shipper) copyPosition(ctx context.Context) (change.Position, error) {
-	text, _, err := session.Value(ctx, s.session, "SELECT courier.position() FROM courier.flush_wal()")
-	if err == nil {
-		var position change.Position
-		if position, err = change.ParsePosition(text); err == nil {
-			return position, nil
-		}
+	position, err := s.flushedPosition(ctx, "courier.position()")
+	if err != nil {
+		return change.Position{}, fmt.Errorf("take the position of the copy: %w", err)
 	}
-	return change.Position{}, fmt.Errorf("take the position of the copy: %w", err)
+	return position, nil
 }
 
 // shipUpTo ships the changes that the pinned snapshot sees.
@@ -108,9 +105,9 @@ func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Po
 	script.Append("BEGIN")
 	if s.position == nil {
 		script.Append("SELECT pg_catalog.set_config('synchronous_commit', 'on', true)")
-		script.Append(s.startProgress(end.String()))
+		script.Append(s.startProgress(end))
 	} else {
-		script.Append(s.advance(end.String(), true))
+		script.Append(s.advance(end.String(), end.Flushed, true))
 	}
 	for _, table := range tables {
 		script.Append(fmt.Sprintf(`INSERT INTO courier_target.copied (subscription, relation, added) VALUES (%s, %d, %s)

@@ -31,6 +31,25 @@ func (r *replica) onTargetAsRole(sql string) {
 	r.onTarget("SET ROLE courier_remote; " + sql)
 }
 
+// A login that acts as another role is not shown its own backend in
+// pg_stat_activity.
+func TestLoginActsAsAnotherRole(t *testing.T) {
+	r := startBare(t)
+	r.onTarget(`CREATE ROLE data_owner; GRANT data_owner TO courier_remote;
+		GRANT CREATE ON DATABASE app TO data_owner; GRANT CREATE ON SCHEMA public TO data_owner`)
+	r.install(r.target.DSNAs(appDatabase, pgtest.PasswordRole, pgtest.Password) + " options='-c role=data_owner'")
+	const table = "CREATE TABLE owned (id int PRIMARY KEY, v text)"
+	r.onSource(table)
+	r.onTarget("SET ROLE data_owner; " + table)
+	r.add("default", "owned")
+	courier := r.startSidecar()
+	r.subscribe("{default}", true)
+	r.onSource("INSERT INTO owned VALUES (1, 'one')")
+	r.wait()
+	r.requireEqual("owned")
+	courier.stop()
+}
+
 // A role that may not set session_replication_role applies with the foreign keys
 // in force: parents before children, and children before parents to delete.
 func TestPlainRoleForeignKeys(t *testing.T) {
