@@ -102,12 +102,46 @@ comment on column courier.copy_table_status.finished_at is 'when all was copied'
 comment on column courier.copy_table_status.last_error is 'what ended the last call, if it was an error';
 comment on column courier.copy_table_status.last_error_sqlstate is 'its SQLSTATE';
 
-create function courier.run_copy(request text, snapshot text) returns int8
+create function courier.run_copy(request text, with_snapshot boolean) returns int8
 language c volatile strict
 as 'MODULE_PATHNAME', 'courier_run_copy';
-revoke execute on function courier.run_copy(text, text) from public;
-comment on function courier.run_copy(text, text) is
-    'has a background worker make a copy, and waits for it; the rows copied';
+revoke execute on function courier.run_copy(text, boolean) from public;
+comment on function courier.run_copy(text, boolean) is
+    'has a background worker make a copy, one that reads with the caller''s snapshot if that is wished, and waits for it; the rows copied';
+
+create function courier.require_relation_name(relation text) returns void
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parts int;
+begin
+    begin
+        parts := cardinality(parse_ident(relation));
+    exception when invalid_parameter_value then
+        parts := 0;
+    end;
+    if parts not in (1, 2) then
+        raise exception using
+            errcode = 'invalid_name',
+            message = format('"%s" is not the name of a table', relation),
+            hint = 'Write schema.table, each in double quotes if it has upper case or other characters; a query in parentheses.';
+    end if;
+end
+$$;
+revoke execute on function courier.require_relation_name(text) from public;
+comment on function courier.require_relation_name(text) is 'refuses what is not a table''s name, with or without a schema';
+
+-- A name of a relation on a node: nobody here knows the search_path there.
+create function courier.remote_name(relation text) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case cardinality(p) when 1 then format('public.%I', p[1]) else format('%I.%I', p[1], p[2]) end
+    from parse_ident(relation) p
+$$;
+revoke execute on function courier.remote_name(text) from public;
+comment on function courier.remote_name(text) is 'a table''s name with its schema, which is public if it is not said';
 
 -- Resolves a name as the caller would.
 create function courier.find_relation(relation text, path text) returns regclass
@@ -247,7 +281,7 @@ revoke execute on function courier.copy_direction(jsonb, boolean, regclass, regc
 comment on function courier.copy_direction(jsonb, boolean, regclass, regclass, text, text) is
     'the direction of a copy if the options don''t say it';
 
--- Whether a table here has a key that chunks can go by.
+-- Whether chunks of a table here go by a key, or by nothing that has to be kept.
 create function courier.has_copy_key(relation regclass) returns boolean
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -260,9 +294,10 @@ as $$
               select from unnest(i.indkey::int2[]) with ordinality k (attnum, ord)
               join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
               where k.ord <= i.indnkeyatts and not a.attnotnull))
+        or exists (select from pg_class c where c.oid = relation and (c.relkind not in ('r', 'p', 'm') or c.relpersistence = 't'))
 $$;
 revoke execute on function courier.has_copy_key(regclass) from public;
-comment on function courier.has_copy_key(regclass) is 'whether a table has a unique index over columns that are not null';
+comment on function courier.has_copy_key(regclass) is 'whether a relation has a unique index over columns that are not null, or cannot be gone through by place';
 
 create function courier.request_copy(
     node_name text, source_relation text, target_relation text, options jsonb, path text) returns int8
@@ -276,9 +311,7 @@ declare
     target_here regclass;
     direction text;
     creation_schema text;
-    snapshot text := '';
 begin
-    perform courier.require_administrator();
     perform courier.require_read_committed('courier.copy_table()');
     if pg_is_in_recovery() or current_setting('transaction_read_only')::boolean then
         raise exception using
@@ -301,6 +334,10 @@ begin
             hint = 'Write it as ''(SELECT ... FROM ...)''.';
     end if;
     if not is_query then
+        perform courier.require_relation_name(source_relation);
+    end if;
+    perform courier.require_relation_name(target_relation);
+    if not is_query then
         source_here := courier.find_relation(source_relation, path);
     end if;
     target_here := courier.find_relation(target_relation, path);
@@ -315,11 +352,6 @@ begin
             errcode = 'undefined_table',
             message = format('table %s does not exist in this database', source_relation),
             hint = 'A push copies a table of this database to the node; to copy one of the node say {"direction": "pull"}.';
-    end if;
-    if direction = 'push' and not options ? 'key' and not courier.has_copy_key(source_here) then
-        -- all chunks read with this one: without a key to go by, a row that moves
-        -- would be met twice or not at all
-        snapshot := pg_export_snapshot();
     end if;
     if direction = 'pull' and target_here is null and cardinality(parse_ident(target_relation)) = 1 then
         creation_schema := courier.creation_schema(path);
@@ -339,32 +371,15 @@ begin
                        when target_here is not null then courier.qualified_name(target_here)
                        when creation_schema is not null then format('%I.%I', creation_schema, (parse_ident(target_relation))[1])
                        else courier.remote_name(target_relation) end,
-        'options', options)::text, snapshot);
+        'options', options)::text,
+        -- all chunks read with one snapshot: without a key to go by, a row that
+        -- moves would be met twice or not at all
+        direction = 'push' and not options ? 'key' and not courier.has_copy_key(source_here));
 end
 $$;
 revoke execute on function courier.request_copy(text, text, text, jsonb, text) from public;
 comment on function courier.request_copy(text, text, text, jsonb, text) is
     'courier.copy_table(), with the search_path that names of this database are looked up along';
-
--- A name of a relation on a node, with its schema.
-create function courier.remote_name(relation text) returns text
-language plpgsql immutable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    parts text[] := parse_ident(relation);
-begin
-    if cardinality(parts) > 2 then
-        raise exception using
-            errcode = 'invalid_name',
-            message = format('"%s" is not the name of a table', relation),
-            hint = 'Write schema.table.';
-    end if;
-    return case cardinality(parts) when 1 then format('public.%I', parts[1]) else format('%I.%I', parts[1], parts[2]) end;
-end
-$$;
-revoke execute on function courier.remote_name(text) from public;
-comment on function courier.remote_name(text) is 'a table''s name with its schema, which is public if it is not said';
 
 -- Has no search_path of its own: names of this database are the caller's.
 create function courier.copy_table(
@@ -372,6 +387,7 @@ create function courier.copy_table(
 language plpgsql
 as $$
 begin
+    perform courier.require_administrator();
     return courier.request_copy(node_name, source_relation, target_relation, options,
                                 pg_catalog.current_setting('search_path'));
 end

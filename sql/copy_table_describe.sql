@@ -19,16 +19,16 @@ $$;
 revoke execute on function courier.ask_side(name, text, text) from public;
 comment on function courier.ask_side(name, text, text) is 'the JSON value that a query gives here or on a node';
 
--- Schema of a type's operators by which it is ordered; null if it has no order.
--- SQL text, of a type's OID.
+-- Schema of the operators by which a type is ordered; null if it has no order. The
+-- argument is SQL for the type's OID, with no alias that is used here.
 create function courier.order_schema_expression(type_oid text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $f$
     select format($q$(with recursive b (oid, base) as (
-    select t.oid, t.typbasetype from pg_type t where t.oid = %s
+    select bt.oid, bt.typbasetype from pg_type bt where bt.oid = %s
     union all
-    select t.oid, t.typbasetype from b join pg_type t on t.oid = b.base)
+    select bt.oid, bt.typbasetype from b join pg_type bt on bt.oid = b.base)
 select coalesce(
     (select opn.nspname
      from pg_opclass oc
@@ -37,12 +37,12 @@ select coalesce(
           and ao.amoplefttype = oc.opcintype and ao.amoprighttype = oc.opcintype
      join pg_operator o on o.oid = ao.amopopr
      join pg_namespace opn on opn.oid = o.oprnamespace
-     where oc.opcdefault and (oc.opcintype = t.oid or exists (
-         select from pg_cast k where k.castsource = t.oid and k.casttarget = oc.opcintype
+     where oc.opcdefault and (oc.opcintype = bt.oid or exists (
+         select from pg_cast k where k.castsource = bt.oid and k.casttarget = oc.opcintype
            and k.castmethod = 'b' and k.castcontext = 'i'))
-     order by oc.opcintype = t.oid desc limit 1)::text,
-    case when t.typtype in ('e', 'r', 'm', 'c') or t.typcategory = 'A' then 'pg_catalog' end)
-from b join pg_type t on t.oid = b.oid where b.base = 0)$q$, type_oid)
+     order by oc.opcintype = bt.oid desc limit 1)::text,
+    case when bt.typtype in ('e', 'r', 'm', 'c') or bt.typcategory = 'A' then 'pg_catalog' end)
+from b join pg_type bt on bt.oid = b.oid where b.base = 0)$q$, type_oid)
 $f$;
 revoke execute on function courier.order_schema_expression(text) from public;
 comment on function courier.order_schema_expression(text) is
@@ -109,14 +109,24 @@ set search_path = pg_catalog, pg_temp
 as $f$
 declare
     names jsonb;
+    failed_state text;
+    failed_message text;
 begin
-    perform courier.node_run(node_name, connection, format('do %L', format($q$
+    begin
+        perform courier.node_run(node_name, connection, format('do %L', format($q$
 declare
     r record;
 begin
     execute %L into r;
     perform set_config('courier_target.columns', (select json_agg(k)::text from json_object_keys(row_to_json(r)) k), false);
 end$q$, 'select * from ' || query || E'\n as q limit 0')));
+    exception when syntax_error_or_access_rule_violation then
+        get stacked diagnostics
+            failed_state = returned_sqlstate,
+            failed_message = message_text;
+        perform courier.raise_error(failed_state, failed_message, null,
+            'The query is run on the node, with the names, privileges and search_path of the node''s role there.');
+    end;
     names := courier.ask_side(node_name, connection, 'select current_setting(''courier_target.columns'')');
     if names is null or (select count(*) <> count(distinct n) or bool_or(n in ('', '?column?')) from jsonb_array_elements_text(names) n) then
         raise exception using
@@ -133,7 +143,7 @@ select json_build_object('kind', 'q', 'may_select', true, 'columns', (
  as q limit 0) q on true) types
     cross join lateral unnest(types.names, types.oids) with ordinality u (name, type_oid, n)
     join pg_type t on t.oid = u.type_oid))$q$,
-        courier.order_schema_expression('t.oid'),
+        courier.order_schema_expression('u.type_oid'),
         (select format('array[%s]::text[] as names, array[%s]::oid[] as oids',
                        string_agg(quote_literal(n), ', ' order by o),
                        string_agg(format('pg_typeof(q.%I)', n), ', ' order by o))

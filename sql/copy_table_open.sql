@@ -358,6 +358,8 @@ begin
     end if;
 
     if is_query then
+        -- its names are those of the node's role
+        perform courier.node_run(node.node_name, link, 'set search_path to default');
         source := courier.describe_query(node.node_name, link, source_name);
         everything := source_name || E'\n as q';
     else
@@ -366,6 +368,9 @@ begin
         perform courier.require_copy_source(source, source_name, source_place, options, direction);
         source_name := source ->> 'name';
         everything := source_name;
+        if direction = 'pull' and source ->> 'kind' = 'v' then
+            perform courier.node_run(node.node_name, link, 'set search_path to default');
+        end if;
     end if;
     target := courier.ask_side(node.node_name, target_link, courier.describe_relation_query(target_name));
     if target is not null then

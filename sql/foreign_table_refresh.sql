@@ -53,7 +53,12 @@ declare
     local_name name;
 begin
     perform courier.require_known_types(described, format('%I.%I', recorded.remote_schema, recorded.remote_table));
-    for old_column in select c from jsonb_array_elements(recorded.columns) with ordinality u (c, n) order by n loop
+    -- those that are gone first: another may have been given their name
+    for old_column in
+        select o from jsonb_array_elements(recorded.columns) with ordinality u (o, n)
+        order by exists (select from jsonb_array_elements(described -> 'columns') c
+                         where case when same_table then c ->> 'number' = o ->> 'number' else c ->> 'name' = o ->> 'name' end), n
+    loop
         select c into new_column from jsonb_array_elements(described -> 'columns') c
         where case when same_table then c ->> 'number' = old_column ->> 'number' else c ->> 'name' = old_column ->> 'name' end;
         select a.attname into local_name from pg_attribute a

@@ -28,8 +28,8 @@
 #include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(courier_run_copy);
@@ -171,7 +171,20 @@ raise_answer(CourierCopyCall *call)
 			 call->hint[0] == '\0' ? 0 : errhint("%s", call->hint)));
 }
 
-/* courier.run_copy(request text, snapshot text) → rows, int8 */
+/* Lets the worker read what this transaction sees, as long as it lasts. */
+static void
+export_snapshot(CourierCopyCall *call)
+{
+	if (GetCurrentTransactionNestLevel() > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("a table without a key cannot be pushed in a subtransaction"),
+				 errdetail("Its chunks are read with the snapshot of this transaction, which a subtransaction cannot share."),
+				 errhint("Call courier.copy_table() outside of savepoints and of blocks with EXCEPTION, or name columns to go by in option \"key\".")));
+	strlcpy(call->snapshot, ExportSnapshot(GetActiveSnapshot()), sizeof(call->snapshot));
+}
+
+/* courier.run_copy(request text, with_snapshot boolean) → rows, int8 */
 Datum
 courier_run_copy(PG_FUNCTION_ARGS)
 {
@@ -188,7 +201,8 @@ courier_run_copy(PG_FUNCTION_ARGS)
 	call->role = GetUserId();
 	strlcpy(call->lock_timeout, GetConfigOption("lock_timeout", false, false),
 			sizeof(call->lock_timeout));
-	strlcpy(call->snapshot, text_to_cstring(PG_GETARG_TEXT_PP(1)), sizeof(call->snapshot));
+	if (PG_GETARG_BOOL(1))
+		export_snapshot(call);
 
 	handle = start_worker(segment);
 	PG_ENSURE_ERROR_CLEANUP(end_worker, PointerGetDatum(handle));

@@ -202,6 +202,12 @@ note_error(ErrorData *error)
 static void
 answer_error(CourierCopyCall *call, ErrorData *error)
 {
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		error->message = psprintf("the copy waited for a lock of another session for longer than %s",
+								  GetConfigOptionByName("lock_timeout", NULL, false));
+		error->hint = "See who has it with SELECT pid, query FROM pg_stat_activity WHERE xact_start IS NOT NULL; or set lock_timeout to wait longer. The same call goes on behind the last chunk.";
+	}
 	strlcpy(call->sqlstate, unpack_sql_state(error->sqlerrcode), sizeof(call->sqlstate));
 	strlcpy(call->message, error->message, sizeof(call->message));
 	if (error->detail != NULL)
