@@ -139,24 +139,33 @@ $$;
 revoke execute on function courier.is_copied(jsonb, text) from public;
 comment on function courier.is_copied(jsonb, text) is 'whether nothing is behind a position';
 
--- Errors of values quote them, which has no place in a log.
-create function courier.raise_copy_error(failed_state text, message text, detail text, hint text, target text) returns void
+-- The error of a chunk, for the caller. Errors of values quote them, which has no
+-- place in a log; those of the connection do not say whose it was.
+create function courier.raise_copy_error(
+    failed_state text, message text, detail text, hint text, target text, node_name name) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    goes_on constant text := 'Make the same call again when that is mended: it goes on behind the last chunk.';
 begin
-    if failed_state ~ '^22' then
-        perform courier.raise_error(failed_state,
-            format('a value does not fit its column of %s (%s)', target,
-                   regexp_replace(message, ':? ".*$', '')), null,
-            'Compare the types of the columns; the chunk is not copied, those before it are.');
-    end if;
-    perform courier.raise_error(failed_state, message, case when failed_state ~ '^(23|44)' then null else detail end,
-        coalesce(nullif(hint, ''), 'Make the same call again when that is mended: it goes on behind the last chunk.'));
+    case left(failed_state, 2)
+        when '22' then
+            perform courier.raise_error(failed_state,
+                format('a value does not fit its column of %s (%s)', target, regexp_replace(message, ':? ".*$', '')), null,
+                'Compare the types of the columns; the chunk is not copied, those before it are.');
+        when '08' then
+            perform courier.raise_error(failed_state, format('the connection to node "%s" was lost: %s', node_name, message), detail,
+                'Make the same call again when the node can be reached: it goes on behind the last chunk.');
+        when '23', '44' then
+            perform courier.raise_error(failed_state, message, null, coalesce(nullif(hint, ''), goes_on));
+        else
+            perform courier.raise_error(failed_state, message, detail, coalesce(nullif(hint, ''), goes_on));
+    end case;
 end
 $$;
-revoke execute on function courier.raise_copy_error(text, text, text, text, text) from public;
-comment on function courier.raise_copy_error(text, text, text, text, text) is
+revoke execute on function courier.raise_copy_error(text, text, text, text, text, name) from public;
+comment on function courier.raise_copy_error(text, text, text, text, text, name) is
     'raises the error of a chunk, without what it quotes of rows';
 
 -- Pull: asks the node for the chunk behind the position.
@@ -192,37 +201,24 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     dblink name := courier.dblink_schema();
-    failed_state text;
-    failed_message text;
-    failed_detail text;
-    failed_hint text;
     leftover text;
 begin
     perform courier.node_wait('courier_copy');
-    begin
-        execute format($q$
+    execute format($q$
 with answer as materialized (
     select * from %1$I.dblink_get_result('courier_copy') as t (last_key text, bytes int8, at_end boolean, %2$s)
 ), written as (
     insert into %3$s (%4$s) overriding system value select %5$s from answer)
 select count(*), max(a.last_key), sum(a.bytes), bool_and(a.at_end) from answer a$q$,
-            dblink,
-            (select string_agg(format('c%s %s', n, c ->> 'write_type'), ', ' order by n)
-             from jsonb_array_elements(plan -> 'columns') with ordinality u (c, n)),
-            target,
-            (select string_agg(quote_ident(c ->> 'name'), ', ' order by n)
-             from jsonb_array_elements(plan -> 'columns') with ordinality u (c, n)),
-            (select string_agg('c' || n, ', ' order by n) from generate_series(1, jsonb_array_length(plan -> 'columns')) n))
-        into rows, last_key, bytes, at_end;
-        execute format('select r from %I.dblink_get_result(''courier_copy'') as t (r text)', dblink) into leftover;
-    exception when others then
-        get stacked diagnostics
-            failed_state = returned_sqlstate,
-            failed_message = message_text,
-            failed_detail = pg_exception_detail,
-            failed_hint = pg_exception_hint;
-        perform courier.raise_copy_error(failed_state, failed_message, failed_detail, failed_hint, target);
-    end;
+        dblink,
+        (select string_agg(format('c%s %s', n, c ->> 'write_type'), ', ' order by n)
+         from jsonb_array_elements(plan -> 'columns') with ordinality u (c, n)),
+        target,
+        (select string_agg(quote_ident(c ->> 'name'), ', ' order by n)
+         from jsonb_array_elements(plan -> 'columns') with ordinality u (c, n)),
+        (select string_agg('c' || n, ', ' order by n) from generate_series(1, jsonb_array_length(plan -> 'columns')) n))
+    into rows, last_key, bytes, at_end;
+    execute format('select r from %I.dblink_get_result(''courier_copy'') as t (r text)', dblink) into leftover;
 end
 $$;
 revoke execute on function courier.insert_answer(text, jsonb) from public;
@@ -241,37 +237,51 @@ declare
     copied_bytes int8 := 0;
     fetched int8 := 1;
     behind text;
+    more boolean;
+    failed_state text;
+    failed_message text;
+    failed_detail text;
+    failed_hint text;
 begin
     select c.* into copy from courier.table_copy c where c.copy_id = copy_table_pull.copy_id for update;
-    if courier.is_copied(copy.plan, copy."position") then
-        return false;
-    end if;
-    if (copy.plan ->> 'whole')::boolean then
-        loop
-            perform courier.remote_send('courier_copy', format('fetch %s from courier_source', fetched), 30000);
+    begin
+        if courier.is_copied(copy.plan, copy."position") then
+            return false;
+        end if;
+        if (copy.plan ->> 'whole')::boolean then
+            loop
+                perform courier.remote_send('courier_copy', format('fetch %s from courier_source', fetched), 30000);
+                chunk := courier.insert_answer(copy.target, copy.plan);
+                exit when chunk.rows = 0;
+                copied_rows := copied_rows + chunk.rows;
+                copied_bytes := copied_bytes + chunk.bytes;
+                fetched := greatest(1, least(fetched * 8, (copy.plan ->> 'rows')::int8,
+                                             (copy.plan ->> 'bytes')::int8 * chunk.rows / greatest(chunk.bytes, 1)));
+            end loop;
+            behind := courier.next_position(copy.plan, copy."position", null, true, 0);
+        else
             chunk := courier.insert_answer(copy.target, copy.plan);
-            exit when chunk.rows = 0;
-            copied_rows := copied_rows + chunk.rows;
-            copied_bytes := copied_bytes + chunk.bytes;
-            fetched := greatest(1, least(fetched * 8, (copy.plan ->> 'rows')::int8,
-                                         (copy.plan ->> 'bytes')::int8 * chunk.rows / greatest(chunk.bytes, 1)));
-        end loop;
-        behind := courier.next_position(copy.plan, copy."position", null, true, 0);
-    else
-        chunk := courier.insert_answer(copy.target, copy.plan);
-        copied_rows := chunk.rows;
-        copied_bytes := coalesce(chunk.bytes, 0);
-        behind := courier.next_position(copy.plan, copy."position", chunk.last_key, chunk.at_end, chunk.rows);
-    end if;
-    update courier.table_copy c
-    set "position" = behind, rows = c.rows + copied_rows, bytes = c.bytes + copied_bytes,
-        chunks = c.chunks + (copied_rows > 0)::int, updated_at = clock_timestamp()
-    where c.copy_id = copy.copy_id;
-    if courier.is_copied(copy.plan, behind) then
-        return false;
-    end if;
-    perform courier.copy_table_ask(copy.copy_id);
-    return true;
+            copied_rows := chunk.rows;
+            copied_bytes := coalesce(chunk.bytes, 0);
+            behind := courier.next_position(copy.plan, copy."position", chunk.last_key, chunk.at_end, chunk.rows);
+        end if;
+        update courier.table_copy c
+        set "position" = behind, rows = c.rows + copied_rows, bytes = c.bytes + copied_bytes,
+            chunks = c.chunks + (copied_rows > 0)::int, updated_at = clock_timestamp()
+        where c.copy_id = copy.copy_id;
+        more := not courier.is_copied(copy.plan, behind);
+        if more then
+            perform courier.copy_table_ask(copy.copy_id);
+        end if;
+    exception when others then
+        get stacked diagnostics
+            failed_state = returned_sqlstate,
+            failed_message = message_text,
+            failed_detail = pg_exception_detail,
+            failed_hint = pg_exception_hint;
+        perform courier.raise_copy_error(failed_state, failed_message, failed_detail, failed_hint, copy.target, copy.node_name);
+    end;
+    return more;
 end
 $$;
 revoke execute on function courier.copy_table_pull(int8) from public;
@@ -340,25 +350,38 @@ as $$
 declare
     copy courier.table_copy;
     answer record;
+    failed_state text;
+    failed_message text;
+    failed_detail text;
+    failed_hint text;
 begin
     select c.* into copy from courier.table_copy c where c.copy_id = copy_table_confirm.copy_id for update;
-    if copy_table_confirm."position" is not null then
-        loop
-            select r.* into answer from courier.remote_wait('courier_copy', 10000) r;
-            exit when answer.ready;
-        end loop;
-        if answer.sqlstate is not null then
-            perform courier.raise_copy_error(answer.sqlstate,
-                format('node "%s": %s', copy.node_name, answer.message), answer.detail, answer.hint, copy.target);
+    begin
+        if copy_table_confirm."position" is not null then
+            loop
+                select r.* into answer from courier.remote_wait('courier_copy', 10000) r;
+                exit when answer.ready;
+            end loop;
+            if answer.sqlstate is not null then
+                perform courier.raise_error(answer.sqlstate, format('node "%s": %s', copy.node_name, answer.message),
+                                            answer.detail, answer.hint);
+            end if;
+            update courier.table_copy c
+            set "position" = copy_table_confirm."position", rows = c.rows + copy_table_confirm.rows,
+                bytes = c.bytes + copy_table_confirm.bytes, chunks = c.chunks + 1, updated_at = clock_timestamp()
+            where c.copy_id = copy.copy_id;
         end if;
-        update courier.table_copy c
-        set "position" = copy_table_confirm."position", rows = c.rows + copy_table_confirm.rows,
-            bytes = c.bytes + copy_table_confirm.bytes, chunks = c.chunks + 1, updated_at = clock_timestamp()
-        where c.copy_id = copy.copy_id;
-    end if;
-    if next_command is not null then
-        perform courier.remote_send('courier_copy', next_command, 30000);
-    end if;
+        if next_command is not null then
+            perform courier.remote_send('courier_copy', next_command, 30000);
+        end if;
+    exception when others then
+        get stacked diagnostics
+            failed_state = returned_sqlstate,
+            failed_message = message_text,
+            failed_detail = pg_exception_detail,
+            failed_hint = pg_exception_hint;
+        perform courier.raise_copy_error(failed_state, failed_message, failed_detail, failed_hint, copy.target, copy.node_name);
+    end;
 end
 $$;
 revoke execute on function courier.copy_table_confirm(int8, text, int8, int8, text) from public;
