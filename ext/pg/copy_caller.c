@@ -6,7 +6,7 @@
  * that one that is cut short goes on after the last of them.  So the chunks
  * are the transactions of a worker (copy_worker.c), which lives as long as
  * the call: a cancel of the caller is a cancel of the worker, and the end of
- * the caller's session is the worker's end.
+ * the caller's session, or of its client, is the worker's end.
  *
  * The worker may come to wait for a lock that this transaction holds, for
  * which nobody else would ever wake: the deadlock detector knows nothing of
@@ -26,15 +26,20 @@
 #include "storage/dsm.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+/* of libpq/libpq.h, which asks for the headers of GSSAPI */
+extern bool pq_check_connection(void);
+
 PG_FUNCTION_INFO_V1(courier_run_copy);
 
-/* How often it is seen whether the worker waits for us, milliseconds. */
+/* How often it is seen whether somebody waits in vain, milliseconds. */
 #define LOOK_INTERVAL 500
 
 /* A cancelled worker that does not end by itself is terminated, milliseconds. */
@@ -80,6 +85,24 @@ end_worker(int code, Datum arg)
 		(void) worker_ends(handle, CANCEL_PATIENCE);
 }
 
+/*
+ * A client that is gone can't be told anything, and would find the copy in use
+ * when it comes again.  PostgreSQL itself looks only if it is told to
+ * (client_connection_check_interval).
+ */
+static void
+check_client(void)
+{
+	if (MyProcPort != NULL && whereToSendOutput == DestRemote &&
+		!pq_check_connection())
+	{
+		whereToSendOutput = DestNone;
+		ereport(FATAL,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("connection to client lost")));
+	}
+}
+
 /* Does the worker wait for a lock of this session? */
 static bool
 waits_for_us(pid_t pid)
@@ -115,6 +138,7 @@ await_worker(BackgroundWorkerHandle *handle)
 			TimestampDifferenceExceeds(looked, GetCurrentTimestamp(), LOOK_INTERVAL))
 		{
 			looked = GetCurrentTimestamp();
+			check_client();
 			if (waits_for_us(pid))
 				ereport(ERROR,
 						(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),

@@ -132,6 +132,21 @@ func (s *stock) finish() {
 func (s *stock) cancel(c *call)    { s.onSource("SELECT pg_cancel_backend($1::int)", int(c.pid)) }
 func (s *stock) terminate(c *call) { s.onSource("SELECT pg_terminate_backend($1::int)", int(c.pid)) }
 
+// callTwice calls while another call is under way, which goes on.
+func (s *stock) callTwice() {
+	s.t.Helper()
+	first := s.call()
+	s.source.Eventually(s.t, appDatabase, "SELECT count(*) FROM courier.copy_table_status WHERE state = 'copying'", "1", patience)
+	holder := s.source.Connect(s.t, appDatabase)
+	_, err := holder.Exec(s.t.Context(), "BEGIN; SELECT copy_id FROM courier.table_copy FOR UPDATE")
+	require.NoError(s.t, err) // the first waits, however long the second takes
+	second := s.call()
+	require.ErrorContains(s.t, <-second.done, "is being copied into already")
+	_, err = holder.Exec(s.t.Context(), "COMMIT")
+	require.NoError(s.t, err)
+	require.NoError(s.t, <-first.done)
+}
+
 func (s *stock) terminateWorker(*call) {
 	s.onSource("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_courier copy worker'")
 }
@@ -164,6 +179,27 @@ func TestCopyTableGoesOn(t *testing.T) {
 		require.Equal(t, strconv.Itoa(stockRows/stockChunk), r.sourceValue(fmt.Sprintf(
 			"SELECT chunks FROM courier.copy_table_status WHERE target = 'public.%s'", s.table)), "a chunk was copied anew")
 	}
+}
+
+// A client that is killed cannot cancel; the copy ends with it all the same. And
+// one call at a time copies into a table.
+func TestCopyTableCallers(t *testing.T) {
+	r := startReplica(t)
+	s := r.fillStock("pull", "stock", "PRIMARY KEY")
+	client := r.source.Psql(t.Context(), appDatabase, "-c",
+		`SELECT courier.copy_table('eu', 'stock', 'stock', '{"direction": "pull", "chunk_rows": 1}')`)
+	require.NoError(t, client.Start())
+	r.source.Eventually(t, appDatabase, "SELECT count(*) FROM courier.copy_table_status WHERE rows > 10", "1", patience)
+	require.NoError(t, client.Process.Kill())
+	require.Error(t, client.Wait())
+	r.source.Eventually(t, appDatabase, "SELECT state FROM courier.copy_table_status", "interrupted", patience)
+	rows, _ := s.progress()
+	require.Less(t, rows, stockRows)
+	s.finish()
+
+	twice := r.fillStock("pull", "twice", "PRIMARY KEY")
+	twice.callTwice()
+	twice.requireEqual("twice")
 }
 
 // The same for tables without a key, which are gone through by place.
