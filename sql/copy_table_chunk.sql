@@ -54,9 +54,9 @@ revoke execute on function courier.chunk_blocks(jsonb) from public;
 comment on function courier.chunk_blocks(jsonb) is 'how many blocks a chunk of a table without a key goes over';
 
 -- The rows behind a position: columns c1 to cN, and before them, in the last row
--- only, its key, the bytes of all, and whether the chunk ends where the rows do
--- and not at a bound. Rows of equal keys are not parted, and there is at least
--- one row if there is any behind the position.
+-- only, its key, how many rows and bytes they all are, and whether the chunk ends
+-- where the rows do and not at the bound of bytes. Rows of equal keys are not
+-- parted, and there is at least one row if there is any behind the position.
 create function courier.chunk_query(plan jsonb, "position" text) returns text
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
@@ -85,9 +85,9 @@ begin
         key_aliases := 'k1';
     end if;
     return format($q$
-select case when is_last then array_to_json(array[%1$s])::text end, case when is_last then bytes end, case when is_last then at_end end, %2$s
+select case when is_last then json_build_object('key', array[%1$s], 'rows', number, 'bytes', bytes, 'at_end', at_end)::text end, %2$s
 from (select cut.*, lead(false, 1, true) over w as is_last
-      from (select chunk.*, sum(size) over w as bytes, rank() over w as rank, lead(false, 1, true) over w as at_end
+      from (select chunk.*, sum(size) over w as bytes, rank() over w as rank, row_number() over w as number, lead(false, 1, true) over w as at_end
             from (select %3$s, %4$s, %5$s as size from %6$s where %7$s order by %8$s fetch first %9$s rows with ties) chunk
             window w as (order by %8$s)) cut
       where bytes <= %10$s or rank = 1
@@ -105,8 +105,9 @@ $$;
 revoke execute on function courier.chunk_query(jsonb, text) from public;
 comment on function courier.chunk_query(jsonb, text) is 'query of the chunk behind a position';
 
--- The position behind a chunk of so many rows.
-create function courier.next_position(plan jsonb, "position" text, last_key text, at_end boolean, rows int8) returns text
+-- The position behind a chunk, of which the last row has told this; null if it had
+-- no rows.
+create function courier.next_position(plan jsonb, "position" text, chunk jsonb) returns text
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -116,8 +117,8 @@ declare
     part jsonb := plan -> 'parts' -> number;
     block int8;
 begin
-    if rows > 0 and not (at_end and rows < (plan ->> 'rows')::int8) then
-        return jsonb_build_object('part', number, 'block', place -> 'block', 'after', last_key::jsonb);
+    if chunk is not null and not ((chunk ->> 'at_end')::boolean and (chunk ->> 'rows')::int8 < (plan ->> 'rows')::int8) then
+        return jsonb_build_object('part', number, 'block', place -> 'block', 'after', chunk -> 'key');
     elsif plan -> 'key' = 'null' and not (plan ->> 'whole')::boolean then
         block := coalesce((place ->> 'block')::int8, 0) + courier.chunk_blocks(plan);
         if block < (part ->> 'blocks')::int8 then
@@ -127,8 +128,8 @@ begin
     return jsonb_build_object('part', number + 1);
 end
 $$;
-revoke execute on function courier.next_position(jsonb, text, text, boolean, int8) from public;
-comment on function courier.next_position(jsonb, text, text, boolean, int8) is 'the position behind a chunk';
+revoke execute on function courier.next_position(jsonb, text, jsonb) from public;
+comment on function courier.next_position(jsonb, text, jsonb) is 'the position behind a chunk';
 
 create function courier.is_copied(plan jsonb, "position" text) returns boolean
 language sql immutable

@@ -66,6 +66,7 @@ as $$
 declare
     plan jsonb := job -> 'plan';
     chunk record;
+    told jsonb;
 begin
     "position" := from_position;
     loop
@@ -73,18 +74,19 @@ begin
             return;
         end if;
         execute format($q$
-select count(*) as rows, max(r.last_key) as last_key, sum(r.bytes) as bytes, bool_and(r.at_end) as at_end, %1$s as arrays
-from (%2$s) r (last_key, bytes, at_end, %3$s)$q$,
-            (select string_agg(format('quote_literal(array_agg(c%s::text)::text) || ''::text[]''', n), ' || '', '' || ' order by n)
+select max(r.told) as told, concat(%1$s) as arrays
+from (%2$s) r (told, %3$s)$q$,
+            (select string_agg(format('quote_literal(array_agg(c%s::text)::text), ''::text[]''', n), ', '', '', ' order by n)
              from generate_series(1, jsonb_array_length(plan -> 'columns')) n),
             courier.chunk_query(plan, "position"),
             (select string_agg('c' || n, ', ' order by n) from generate_series(1, jsonb_array_length(plan -> 'columns')) n))
         into chunk;
-        "position" := courier.next_position(plan, "position", chunk.last_key, chunk.at_end, chunk.rows);
-        exit when chunk.rows > 0;
+        told := chunk.told;
+        "position" := courier.next_position(plan, "position", told);
+        exit when told is not null;
     end loop;
-    rows := chunk.rows;
-    bytes := chunk.bytes;
+    rows := told ->> 'rows';
+    bytes := told ->> 'bytes';
     command := format($q$
 do %1$L;
 insert into %2$s (%3$s) overriding system value select %4$s from unnest(%5$s) as u (%6$s)$q$,
