@@ -64,7 +64,7 @@ comment on function courier.table_copy_lock_class() is
     'first number of the advisory lock that a copy under way holds; the second is its copy_id';
 
 create view courier.copy_table_status as
-select c.copy_id, c.node_name, c.direction, c.source, c.target,
+select c.copy_id, c.node_name, c.direction, case when a.may_see then c.source end as source, c.target,
        case when c.finished_at is not null then 'finished'
             when w.pid is not null then 'copying'
             else 'interrupted' end as state,
@@ -73,8 +73,10 @@ select c.copy_id, c.node_name, c.direction, c.source, c.target,
        case when c.finished_at is null and w.pid is not null and c.rows > c.run_rows
             then pg_catalog.date_trunc('second', (c.updated_at - c.run_started_at)
                  * greatest(c.estimated_rows - c.rows, 0) / (c.rows - c.run_rows)) end as time_left,
-       c.started_at, c.updated_at, c.finished_at, c.last_error, c.last_error_sqlstate
+       c.started_at, c.updated_at, c.finished_at, case when a.may_see then c.last_error end as last_error, c.last_error_sqlstate
 from courier.table_copy c
+cross join lateral (
+    select courier.is_administrator() or pg_catalog.pg_has_role('pg_monitor', 'USAGE') as may_see) a
 left join (
     select l.objid, pg_catalog.min(l.pid) as pid
     from pg_catalog.pg_locks l
@@ -86,7 +88,7 @@ comment on view courier.copy_table_status is 'what courier.copy_table() copies a
 comment on column courier.copy_table_status.copy_id is 'number of the copy';
 comment on column courier.copy_table_status.node_name is 'node at the other end';
 comment on column courier.copy_table_status.direction is 'push: to the node; pull: from it';
-comment on column courier.copy_table_status.source is 'table, view or query that is read';
+comment on column courier.copy_table_status.source is 'table, view or query that is read; for administrators and pg_monitor';
 comment on column courier.copy_table_status.target is 'table that is written, on the node if it is a push';
 comment on column courier.copy_table_status.state is
     'copying, finished, or interrupted: the same call of courier.copy_table() goes on behind the last chunk';
@@ -99,8 +101,9 @@ comment on column courier.copy_table_status.time_left is 'how long the rest take
 comment on column courier.copy_table_status.started_at is 'when the first call began';
 comment on column courier.copy_table_status.updated_at is 'when the last chunk was copied';
 comment on column courier.copy_table_status.finished_at is 'when all was copied';
-comment on column courier.copy_table_status.last_error is 'what ended the last call, if it was an error';
+comment on column courier.copy_table_status.last_error is 'what ended the last call, if it was an error; for administrators and pg_monitor';
 comment on column courier.copy_table_status.last_error_sqlstate is 'its SQLSTATE';
+grant select on courier.copy_table_status to public;
 
 create function courier.run_copy(request text, with_snapshot boolean) returns int8
 language c volatile strict

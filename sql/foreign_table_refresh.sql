@@ -285,8 +285,10 @@ comment on function courier.refresh_next() is 'refreshes the foreign tables of o
 create view courier.foreign_table_status as
 select t.node_name, t.relation, t.remote_schema, t.remote_table, t.refreshed_at,
        f.every as refreshed_every, case when f.every is not null then f.next_at end as next_refresh_at,
-       f.last_error, f.last_error_sqlstate
+       case when a.may_see then f.last_error end as last_error, f.last_error_sqlstate
 from courier.foreign_table t
+cross join lateral (
+    select courier.is_administrator() or pg_catalog.pg_has_role('pg_monitor', 'USAGE') as may_see) a
 left join courier.foreign_refresh f on f.node_name = t.node_name
 where exists (select from pg_catalog.pg_class c where c.oid = t.relation);
 comment on view courier.foreign_table_status is 'foreign tables that courier.import_tables() has made, and when they are refreshed';
@@ -297,5 +299,6 @@ comment on column courier.foreign_table_status.remote_table is 'table on the nod
 comment on column courier.foreign_table_status.refreshed_at is 'when it was last compared with the node''s table';
 comment on column courier.foreign_table_status.refreshed_every is 'how often housekeeping refreshes the tables of the node';
 comment on column courier.foreign_table_status.next_refresh_at is 'when it does so next';
-comment on column courier.foreign_table_status.last_error is 'why it could not the last time';
+comment on column courier.foreign_table_status.last_error is 'why it could not the last time; for administrators and pg_monitor';
 comment on column courier.foreign_table_status.last_error_sqlstate is 'SQLSTATE of that';
+grant select on courier.foreign_table_status to public;

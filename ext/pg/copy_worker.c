@@ -36,24 +36,25 @@
 /* Waits for locks as long as this unless the caller has a limit of his own. */
 #define LOCK_TIMEOUT "60s"
 
-/* A chunk that was read here, for the node. */
-typedef struct Chunk
+/* What copy_table_read() gives, all of it text. */
+enum
 {
-	char	   *command;		/* NULL: there are no more rows */
-	char	   *position;		/* behind it */
-	char	   *rows;
-	char	   *bytes;
-} Chunk;
+	CHUNK_COMMAND,				/* NULL: there are no more rows */
+	CHUNK_POSITION,				/* behind it */
+	CHUNK_ROWS,
+	CHUNK_BYTES,
+	CHUNK_COLUMNS
+};
 
 static MemoryContext copy_context;
 static int64 copy_id = 0;
 
 /*
- * Runs a query of one row whose columns are text, in the transaction that is
- * open.  The values are in copy_context.
+ * Runs a query of one row, whose columns and arguments are text, in the
+ * transaction that is open.  The values are in copy_context.
  */
 static void
-query_row(const char *sql, int nargs, const char *const *args, int ncolumns, char **columns)
+query_row(const char *sql, int nargs, text *const *args, int ncolumns, text **columns)
 {
 	Oid			types[8];
 	Datum		values[8];
@@ -63,7 +64,7 @@ query_row(const char *sql, int nargs, const char *const *args, int ncolumns, cha
 	for (int i = 0; i < nargs; i++)
 	{
 		types[i] = TEXTOID;
-		values[i] = args[i] == NULL ? (Datum) 0 : CStringGetTextDatum(args[i]);
+		values[i] = PointerGetDatum(args[i]);
 		nulls[i] = args[i] == NULL ? 'n' : ' ';
 	}
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -73,16 +74,19 @@ query_row(const char *sql, int nargs, const char *const *args, int ncolumns, cha
 		elog(ERROR, "could not execute a step of the copy");
 	for (int i = 0; i < ncolumns; i++)
 	{
-		char	   *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1);
+		bool		isnull;
+		Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull);
+		MemoryContext old_context = MemoryContextSwitchTo(copy_context);
 
-		columns[i] = value == NULL ? NULL : MemoryContextStrdup(copy_context, value);
+		columns[i] = isnull ? NULL : DatumGetTextPCopy(value);
+		MemoryContextSwitchTo(old_context);
 	}
 	SPI_finish();
 }
 
 /* query_row() in a transaction of its own. */
 static void
-step(const char *sql, int nargs, const char *const *args, int ncolumns, char **columns)
+step(const char *sql, int nargs, text *const *args, int ncolumns, text **columns)
 {
 	courier_worker_begin(sql);
 	query_row(sql, nargs, args, ncolumns, columns);
@@ -91,15 +95,19 @@ step(const char *sql, int nargs, const char *const *args, int ncolumns, char **c
 }
 
 static void
-pull(const char *id)
+pull(text *id)
 {
-	char	   *more;
+	bool		more = true;
 
-	do
+	while (more)
 	{
+		text	   *answer;
+
 		CHECK_FOR_INTERRUPTS();
-		step("SELECT courier.copy_table_pull($1::pg_catalog.int8)", 1, &id, 1, &more);
-	} while (more[0] == 't');
+		step("SELECT courier.copy_table_pull($1::pg_catalog.int8)::pg_catalog.text", 1, &id, 1, &answer);
+		more = *VARDATA_ANY(answer) == 't';
+		pfree(answer);
+	}
 }
 
 /* Begins a transaction that reads what the caller's snapshot sees. */
@@ -122,62 +130,58 @@ begin_reading(const char *snapshot, const char *activity)
 }
 
 static void
-push(const char *id, const char *job, const char *position, const char *snapshot)
+push(text *id, text *job, text *position, const char *snapshot)
 {
 	static const char *const read_query =
-		"SELECT command, position, rows, bytes FROM courier.copy_table_read($1::pg_catalog.jsonb, $2)";
+		"SELECT command, position, rows::pg_catalog.text, bytes::pg_catalog.text"
+		" FROM courier.copy_table_read($1::pg_catalog.jsonb, $2)";
 	static const char *const confirm_query =
 		"SELECT courier.copy_table_confirm($1::pg_catalog.int8, $2, $3::pg_catalog.int8, $4::pg_catalog.int8, $5)";
-	Chunk		sent = {0};
-	Chunk		next;
+	text	   *sent[CHUNK_COLUMNS] = {0};
+	bool		more = true;
 
-	do
+	while (more)
 	{
-		const char *read_args[] = {job, position};
-		const char *confirm_args[5];
-		char	   *columns[4];
+		text	   *next[CHUNK_COLUMNS];
+		text	   *read_args[] = {job, position};
+		text	   *confirm_args[] = {id, sent[CHUNK_POSITION], sent[CHUNK_ROWS], sent[CHUNK_BYTES], NULL};
 
 		CHECK_FOR_INTERRUPTS();
 		begin_reading(snapshot, read_query);
-		query_row(read_query, 2, read_args, 4, columns);
+		query_row(read_query, 2, read_args, CHUNK_COLUMNS, next);
 		courier_worker_commit();
-		next = (Chunk) {columns[0], columns[1], columns[2], columns[3]};
 
-		confirm_args[0] = id;
-		confirm_args[1] = sent.position;
-		confirm_args[2] = sent.rows;
-		confirm_args[3] = sent.bytes;
-		confirm_args[4] = next.command;
+		confirm_args[4] = next[CHUNK_COMMAND];
 		step(confirm_query, 5, confirm_args, 0, NULL);
-		if (next.command != NULL)
-			pfree(next.command);
-		position = next.position;
-		sent = next;
-	} while (next.command != NULL);
+		more = next[CHUNK_COMMAND] != NULL;
+		if (more)
+			pfree(next[CHUNK_COMMAND]);
+		position = next[CHUNK_POSITION];
+		memcpy(sent, next, sizeof(sent));
+	}
 }
 
 static void
 copy(CourierCopyCall *call)
 {
-	const char *request = call->request;
-	const char *id;
-	char	   *columns[4];
+	text	   *request = cstring_to_text(call->request);
+	text	   *opened[4];
+	text	   *rows;
 
-	step("SELECT copy_id, direction, \"position\", job FROM courier.copy_table_open($1::pg_catalog.jsonb)",
-		 1, &request, 4, columns);
-	id = columns[0];
-	copy_id = strtoll(id, NULL, 10);
-	if (strcmp(columns[1], "pull") == 0)
-		pull(id);
+	step("SELECT copy_id::pg_catalog.text, direction, \"position\", job::pg_catalog.text"
+		 " FROM courier.copy_table_open($1::pg_catalog.jsonb)", 1, &request, 4, opened);
+	copy_id = strtoll(text_to_cstring(opened[0]), NULL, 10);
+	if (strcmp(text_to_cstring(opened[1]), "pull") == 0)
+		pull(opened[0]);
 	else
-		push(id, columns[3], columns[2], call->snapshot);
+		push(opened[0], opened[3], opened[2], call->snapshot);
 
 	/* flushed with all that went before it */
 	SetConfigOption("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION);
-	step("SELECT courier.copy_table_finish($1::pg_catalog.int8)", 1, &id, 1, columns);
-	call->rows = strtoll(columns[0], NULL, 10);
+	step("SELECT courier.copy_table_finish($1::pg_catalog.int8)::pg_catalog.text", 1, opened, 1, &rows);
+	call->rows = strtoll(text_to_cstring(rows), NULL, 10);
 	call->done = true;
-	step("SELECT courier.copy_table_tidy($1::pg_catalog.int8)", 1, &id, 0, NULL);
+	step("SELECT courier.copy_table_tidy($1::pg_catalog.int8)", 1, opened, 0, NULL);
 }
 
 /* Writes an error down where courier.copy_table_status shows it. */
@@ -186,8 +190,11 @@ note_error(ErrorData *error)
 {
 	PG_TRY();
 	{
-		char	   *id = psprintf(INT64_FORMAT, copy_id);
-		const char *args[] = {id, unpack_sql_state(error->sqlerrcode), error->message};
+		text	   *args[] = {
+			cstring_to_text(psprintf(INT64_FORMAT, copy_id)),
+			cstring_to_text(unpack_sql_state(error->sqlerrcode)),
+			cstring_to_text(error->message),
+		};
 
 		step("SELECT courier.copy_table_failed($1::pg_catalog.int8, $2, $3)", 3, args, 0, NULL);
 	}

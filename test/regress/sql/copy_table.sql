@@ -246,6 +246,7 @@ grant usage on schema staging to regress_courier_nobody;
 set role regress_courier_nobody;
 select * from error_of($$select courier.copy_table('eu', 'plain', 'staging.x')$$);
 select * from error_of($$select courier.forget_copies('eu')$$);
+select count(*) > 10 as copies, count(source) as sources, count(last_error) as errors from courier.copy_table_status;
 reset role;
 revoke usage on schema staging from regress_courier_nobody;
 drop role regress_courier_nobody;
