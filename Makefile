@@ -20,7 +20,10 @@ SQL_PARTS = schema configuration queue capture row_filter transport node \
 	subscription_options subscription subscription_end lease dead_letter \
 	rotation wait dead_letter_retry ship statistics status queue_status node_health \
 	housekeeping metrics worker sequence sequence_synchronize \
-	dropped_table ddl ddl_auto compare_schemas
+	dropped_table ddl ddl_auto compare_schemas \
+	node_link copy_table copy_table_describe copy_table_check copy_table_chunk \
+	copy_table_pull copy_table_push copy_table_open copy_table_end \
+	merge_staging foreign_table foreign_server foreign_table_refresh
 
 
 SQL_FILES = $(SQL_PARTS:%=sql/%.sql)

@@ -17,7 +17,8 @@ begin
         end if;
     end loop;
     if to_regclass('courier_target.progress') is not null then
-        if not exists (select from courier_target.progress) then
+        -- nor a copy of courier.copy_table() that goes on later
+        if not exists (select from courier_target.progress) and to_regclass('courier_target.table_copy') is null then
             drop schema courier_target cascade;
         end if;
     end if;

@@ -8,6 +8,8 @@
  * subscription is no longer for it or which a sidecar wants.  A worker that
  * ends is started again after a pause, which grows while it keeps ending.
  *
+ * It also starts the worker that refreshes foreign tables (refresh_worker.c).
+ *
  * It holds no lock and no snapshot while it waits, and never loads Go.
  */
 #include "worker.h"
@@ -117,7 +119,7 @@ running_subscriptions(CourierWorkerInfo *workers, int count)
 	initStringInfo(&text);
 	appendStringInfoChar(&text, '{');
 	for (int i = 0; i < count; i++)
-		if (workers[i].subscription != COURIER_HOUSEKEEPER)
+		if (workers[i].subscription > COURIER_HOUSEKEEPER)
 			appendStringInfo(&text, "%s%d", text.len > 1 ? "," : "",
 							 workers[i].subscription);
 	appendStringInfoChar(&text, '}');
@@ -175,7 +177,7 @@ tell_workers(List *plan, CourierWorkerInfo *workers, int count,
 		ShipWorker *worker;
 		ListCell   *cell;
 
-		if (workers[i].subscription == COURIER_HOUSEKEEPER)
+		if (workers[i].subscription <= COURIER_HOUSEKEEPER)
 			continue;
 		foreach(cell, plan)
 			if (((PlannedSubscription *) lfirst(cell))->id == workers[i].subscription)
@@ -332,6 +334,12 @@ housekeep(void)
 	courier_worker_commit();
 }
 
+static void
+keep_refreshing(void)
+{
+	courier_keep_refreshing(database);
+}
+
 /* Does a part of the work.  An error is logged, once in a row, and survived. */
 static bool
 attempt(void (*part) (void), MemoryContext context)
@@ -396,6 +404,7 @@ courier_housekeeper_main(Datum arg)
 			end_if_not_wanted();
 			MemoryContextSwitchTo(context);
 			succeeded = attempt(housekeep, context);
+			succeeded = attempt(keep_refreshing, context) && succeeded;
 			housekept = now;
 		}
 		succeeded = attempt(keep_shipping, context) && succeeded;
