@@ -173,6 +173,7 @@ drop server regress_courier_own cascade;
 select dblink_get_connections();
 select dblink_disconnect('eu');
 drop schema remote;
+drop extension pg_courier;
 drop extension postgres_fdw cascade;
 drop function on_node(text), error_of(text);
 drop database regress_courier_import;
