@@ -68,7 +68,7 @@ func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 	return s.forgetDropped(ctx)
 }
 
-// forgetDropped lets go of dropped tables of which everything has arrived.
+// forgetDropped lets go of dropped tables of which nothing can come any more.
 func (s *Shipper) forgetDropped(ctx context.Context) error {
 	if !s.catalog.hasDropped() {
 		return nil
