@@ -89,7 +89,9 @@ create table part (id serial, item int references item, at date, primary key (id
 create table part_1 partition of part for values from ('2024-01-01') to ('2025-01-01');
 insert into part (item, at) values (1, '2024-05-05');
 create temp table passing (id int primary key);
+set client_min_messages = notice;
 create unlogged table hasty (id int primary key);
+set client_min_messages = warning;
 insert into hasty values (1);
 create table other.uncovered (id int primary key);
 create table if not exists item (x int);
