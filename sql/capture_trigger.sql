@@ -29,22 +29,24 @@ begin
     loop
         changed := false;
         for change in
-            with captured as (
+            with recursive captured as (
                 select distinct c.oid as relation
                 from courier.subscription s
                 join courier.replication_set_table t on t.set_name = any (s.replication_sets)
                 join pg_class c on c.oid = t.relation
                 where s.capture = 'trigger' and s.start_position is not null
+            ), part (relation) as (
+                select c.relation from captured c join pg_class r on r.oid = c.relation and r.relkind = 'p'
+                union
+                select i.inhrelid from part p join pg_inherits i on i.inhparent = p.relation and not i.inhdetachpending
             ), wanted as (
                 select c.relation, g.trigger_name
                 from captured c
                 cross join (values ('!pg_courier_row'::name), ('!pg_courier_truncate'), ('!pg_courier_truncate_begin'))
                     g (trigger_name)
                 union
-                select p.relid, g.trigger_name
-                from captured c
-                cross join lateral pg_partition_tree(c.relation) p
-                join pg_class r on r.oid = p.relid and r.relkind in ('r', 'p')
+                select p.relation, g.trigger_name
+                from part p join pg_class r on r.oid = p.relation and r.relkind in ('r', 'p')
                 cross join (values ('!pg_courier_truncate'::name), ('!pg_courier_truncate_begin')) g (trigger_name)
             ), present as (
                 select g.tgrelid as relation, g.tgname as trigger_name

@@ -157,7 +157,8 @@ courier_queue_page(QueueInterval *interval, ChunkPlace *place,
 	pq_sendint64(&page, 0);
 	for (int i = 0; i < COURIER_SEGMENTS; i++)
 	{
-		courier_scan_open(&scans[i], i, "k_idx", 1);
+		if (!courier_scan_open(&scans[i], i, "k_idx", 1))
+			continue;
 		start_behind(&scans[i], place, rows[i]);
 		advance(&scans[i], interval);
 	}

@@ -257,7 +257,7 @@ func (l *Link) Run(ctx context.Context, sql []byte) (Outcome, error) {
 	}
 	rows, err := l.sending(ctx, len(sql), "SELECT "+outcomeColumns+
 		" FROM courier.remote_run($1, $4::pg_catalog.int4, $2, $3::pg_catalog.int4)",
-		l.name, sql, milliseconds(l.bounds.silence), milliseconds(l.bounds.look))
+		l.name, sql, milliseconds(l.bounds.silence), milliseconds(min(l.bounds.look, longestPoll)))
 	if err != nil {
 		return Outcome{}, fmt.Errorf("run on node %s: %w", l.node, err)
 	}

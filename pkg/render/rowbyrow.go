@@ -72,7 +72,7 @@ func (s *Script) one(t *Target, c *change.Change, info Statement, policy Policy,
 		}
 	case change.Update:
 		if c.Old != nil && t.relation.HasKey() {
-			if err := t.requireMovable(); err != nil {
+			if err := t.requireMovable(c.Old, c.New); err != nil {
 				return err
 			}
 		}

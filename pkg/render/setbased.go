@@ -155,8 +155,11 @@ func (s *Script) deletes(t *Target, rows []batch.Row, check bool) {
 }
 
 func (s *Script) updates(t *Target, group *batch.Updates, check bool) error {
-	if group.KeyChanged {
-		if err := t.requireMovable(); err != nil {
+	for i := range group.Rows {
+		if !group.KeyChanged {
+			break
+		}
+		if err := t.requireMovable(group.Rows[i].Key, group.Rows[i].New); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,10 @@
 package render
 
-import "github.com/pg-courier/pg_courier/pkg/change"
+import (
+	"bytes"
+
+	"github.com/pg-courier/pg_courier/pkg/change"
+)
 
 // column pairs a source column with its target column.
 type column struct {
@@ -136,10 +140,12 @@ func (t *Target) settable(list []int, columns []int) []int {
 	return list
 }
 
-// requireMovable makes sure that a row's key can be changed on the target.
-func (t *Target) requireMovable() error {
+// requireMovable makes sure that the columns in which two tuples of a row's key
+// differ can be set on the target.
+func (t *Target) requireMovable(before, after []change.Value) error {
 	for i := range t.columns {
-		if c := &t.columns[i]; c.key && c.always {
+		c := &t.columns[i]
+		if c.key && c.always && !bytes.Equal(before[c.source].Data, after[c.source].Data) {
 			return &DriftError{Schema: t.table.Schema, Table: t.table.Name, Column: t.relation.Columns[c.source].Name,
 				Reason: "a key was changed, and the column is GENERATED ALWAYS AS IDENTITY on the target, which no update can set"}
 		}

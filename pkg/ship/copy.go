@@ -305,7 +305,8 @@ func (s *Shipper) renderCopy(ctx context.Context, relation *change.Relation, row
 }
 
 // sourceRelation describes a table as it is now, without a key, since a copy only
-// inserts, and says how its columns are selected as text.
+// inserts, and says how its columns are selected as text. Generated columns of the
+// key are among them: the node's may be ordinary ones.
 func (s *Shipper) sourceRelation(ctx context.Context, table *Table) (*change.Relation, []string, error) {
 	// a session returns bytea, and domains over it, as raw bytes
 	rows, err := s.session.Query(ctx, `SELECT a.attname, a.atttypid, a.atttypmod,
@@ -317,7 +318,8 @@ func (s *Shipper) sourceRelation(ctx context.Context, table *Table) (*change.Rel
 		    SELECT pg_catalog.bool_or(b.oid = 'pg_catalog.bytea'::pg_catalog.regtype) FROM b)
 		THEN '::pg_catalog.text' ELSE '' END
 		FROM pg_catalog.pg_attribute a
-		WHERE a.attrelid = $1::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+		WHERE a.attrelid = $1::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped
+		    AND (a.attgenerated = '' OR a.attname = ANY (courier.key_columns(a.attrelid)))
 		ORDER BY a.attnum`, strconv.FormatUint(uint64(table.OID), 10))
 	if err != nil {
 		return nil, nil, fmt.Errorf("look at table %s.%s: %w", table.Schema, table.Name, err)

@@ -7,7 +7,10 @@
 //
 //	COURIER_BIN           the sidecar; otherwise bin/courier of this tree
 //	COURIER_TEST_SECONDS  how long each test under load runs
+//	COURIER_SOAK_SECONDS  how long TestSoak runs: 1800 are promised, 20 the default
 //	COURIER_SEED          seed of the random tests; each prints the one it used
+//	COURIER_TEST_WAKEUPS  how often the tests of wake-ups wake a waiter; 10,000 are
+//	                      promised
 //	COURIER_TEST_SUBSCRIPTIONS
 //	                      how many subscriptions TestManySubscriptions has; 200
 //	                      are promised, 40 are the default

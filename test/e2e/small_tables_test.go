@@ -36,17 +36,12 @@ func watchSizes(t *testing.T, cluster *pgtest.Cluster, relation string) (stop fu
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		conn, err := cluster.Open(ctx, appDatabase)
-		if err != nil {
-			return
-		}
-		defer conn.Close(context.Background())
-		for wait(ctx, 20*time.Millisecond) {
+		persistently(ctx, t, cluster, 20*time.Millisecond, func(conn *pgx.Conn) error {
 			var size int64
-			if conn.QueryRow(ctx, "SELECT pg_total_relation_size($1::text::regclass)", relation).Scan(&size) == nil {
-				largest.Store(max(largest.Load(), size))
-			}
-		}
+			err := conn.QueryRow(ctx, "SELECT coalesce(pg_total_relation_size(to_regclass($1::text)), 0)", relation).Scan(&size)
+			largest.Store(max(largest.Load(), size))
+			return err
+		})
 	}()
 	return func() int64 {
 		cancel()

@@ -231,6 +231,17 @@ create foreign table shop.with_foreign_1 partition of shop.with_foreign for valu
 select error_of($$select courier.replication_set_add_table('inserts', 'shop.with_foreign')$$)
 from courier.create_replication_set('inserts', replicate_update => false, replicate_delete => false);
 
+-- DDL of others does not wait for whoever holds a captured partition
+select dblink_connect('other', format('host=%s port=%s dbname=%s user=%s',
+    coalesce(nullif(split_part(current_setting('unix_socket_directories'), ',', 1), ''), 'localhost'),
+    current_setting('port'), current_database(), current_user));
+select dblink_exec('other', 'begin'), dblink_exec('other', 'truncate shop.alike_1');
+set lock_timeout = '2s';
+create temp table passing (id int);
+alter table passing add column n int;
+reset lock_timeout;
+select dblink_exec('other', 'rollback'), dblink_disconnect('other');
+
 select courier.drop_subscription('s');
 select count(*) from pg_trigger where tgname like '!%';
 select dblink_disconnect('target');

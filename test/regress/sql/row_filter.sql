@@ -330,6 +330,13 @@ select courier.ship('b');
 select count(*) from courier.dropped_table_filter;
 select courier.drop_subscription('b');
 
+-- ALTER TABLE changes no configuration, and so waits for none, unless it renames
+create table shop.unrelated (id int primary key);
+select generation as before from courier.configuration \gset
+alter table shop.unrelated add column n int;
+alter table shop.item alter column cost set default 5;
+select generation - :before as changes from courier.configuration;
+
 -- nothing is left behind
 select courier.drop_subscription('s');
 select courier.drop_node('eu');
