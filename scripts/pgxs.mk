@@ -25,6 +25,7 @@ override with_llvm := no
 
 # All themes, or those that REGRESS names, in the order of their names; alone.sql
 # keeps background workers out of what the others ship themselves.
+# Themes include files of ../test/regress/include: psql runs in this directory.
 REGRESS_DIR = ../test/regress
 THEMES := $(sort $(or $(REGRESS),$(patsubst $(REGRESS_DIR)/sql/%.sql,%,$(wildcard $(REGRESS_DIR)/sql/*.sql))))
 override REGRESS := $(filter alone,$(THEMES)) $(filter-out alone,$(THEMES))
