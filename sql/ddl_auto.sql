@@ -250,17 +250,20 @@ as $$
 declare
     added record;
     locked boolean := false;
+    announced regclass;
 begin
     if not exists (select from courier.replication_set_schema) then
         return;
     end if;
     for added in
-        select s.set_name, c.objid::regclass as relation, s.replicate_update or s.replicate_delete as changes
+        select s.set_name, c.objid::regclass as relation, r.relpersistence = 'u' as unlogged,
+               s.replicate_update or s.replicate_delete as changes
         from pg_event_trigger_ddl_commands() c
         join pg_class r on r.oid = c.objid and r.relkind in ('r', 'p') and r.relpersistence <> 't' and not r.relispartition
         join courier.replication_set_schema t on t.schema = r.relnamespace
         join courier.replication_set s on s.set_name = t.set_name and s.ddl = 'auto'
         where c.command_tag = 'CREATE TABLE' and not c.in_extension and (sets is null or s.set_name = any (sets))
+        order by c.objid, s.set_name
     loop
         if not locked then
             perform courier.lock_configuration();
@@ -268,6 +271,10 @@ begin
         end if;
         insert into courier.replication_set_table (set_name, relation, added)
         values (added.set_name, added.relation, courier.position());
+        if added.unlogged and added.relation is distinct from announced then
+            announced := added.relation;
+            perform courier.announce_unlogged(added.relation);
+        end if;
         if added.changes and courier.key_columns(added.relation) is null then
             raise warning using
                 message = format('%s has no key, and replication set "%s" replicates updates and deletes',

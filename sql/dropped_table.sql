@@ -1,5 +1,6 @@
 -- Dropped tables leave their sets; what was captured of them before still
--- arrives, for which shippers have to know them for a while.
+-- arrives, for which shippers have to know them as long as the queue has it: a node
+-- that is restored from a backup is shipped again what it had confirmed.
 
 create table courier.dropped_table (
     subscription_id int not null,
@@ -18,7 +19,7 @@ create table courier.dropped_table (
         references courier.subscription (subscription_id) on delete cascade
 );
 comment on table courier.dropped_table is
-    'tables that were dropped while a subscription still had changes of them to send; removed when it has sent them';
+    'tables that were dropped, for each subscription that had them; removed when the queue has no more changes of them';
 comment on column courier.dropped_table.subscription_id is 'the subscription';
 comment on column courier.dropped_table.relation is 'OID of the table';
 comment on column courier.dropped_table.schema_name is 'schema it was in';
@@ -57,22 +58,24 @@ comment on column courier.dropped_table_filter.replicate_update is 'whether it s
 comment on column courier.dropped_table_filter.replicate_delete is 'whether it sent deleted rows';
 comment on column courier.dropped_table_filter.added is 'position at which the table was added to the set';
 
--- Those that a subscription needs no more: the node has everything, on disk,
--- up to the transaction that dropped them.
+-- Those that a subscription needs no more: the node has everything, on disk, up to
+-- the transaction that dropped them; and a node restored from a backup of before that
+-- is not shipped to, since the queue has been emptied beyond (hasAll in pkg/ship/hold.go).
 create function courier.forget_settled_tables(subscription_id int) returns setof oid
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
     delete from courier.dropped_table d
-    using courier.subscription_state t
+    using courier.subscription_state t, courier.queue_current c
     where d.subscription_id = forget_settled_tables.subscription_id
       and t.subscription_id = d.subscription_id
       and pg_visible_in_snapshot(d.dropped_by, split_part(t.durable_position, '|', 1)::pg_snapshot)
+      and d.dropped_by <= c.truncated_xid
     returning d.relation
 $$;
 revoke execute on function courier.forget_settled_tables(int) from public;
 comment on function courier.forget_settled_tables(int) is
-    'removes the dropped tables of which a subscription has sent everything; returns them';
+    'removes the dropped tables of which a subscription has sent everything for good and the queue has nothing any more; returns them';
 
 -- Runs as the owner of the extension, since anyone may drop a table of theirs;
 -- touches nothing unless one was in a set.

@@ -77,7 +77,7 @@ func (s *Shipper) writeNote(ctx context.Context, now bool) error {
 	return s.forgetDropped(ctx)
 }
 
-// forgetDropped lets go of dropped tables of which everything has arrived.
+// forgetDropped lets go of dropped tables of which nothing can come any more.
 func (s *Shipper) forgetDropped(ctx context.Context) error {
 	if !s.catalog.hasDropped() {
 		return nil

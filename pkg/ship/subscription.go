@@ -163,7 +163,7 @@ func Load(ctx context.Context, s session.Session, name string) (*Subscription, e
 }
 
 // Tables lists the tables of a subscription, in order of their names, and then
-// those that were dropped and of which it has still to ship changes.
+// those that were dropped and of which the queue may still have changes.
 func Tables(ctx context.Context, s session.Session, id int) ([]Table, error) {
 	// Names are joined by a character no name can hold.
 	rows, err := s.Query(ctx,

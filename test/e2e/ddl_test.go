@@ -213,6 +213,10 @@ func TestDropWithLiveSubscription(t *testing.T) {
 	require.Equal(t, "1 2", r.targetValue("SELECT concat_ws(' ', (SELECT string_agg(id::text, ',') FROM gone.one), (SELECT string_agg(id::text, ',') FROM gone.two))"))
 	require.Equal(t, "item", r.sourceValue("SELECT string_agg(relation::text, ',') FROM courier.replication_set_table"))
 	r.requireEqual("item")
+	require.Equal(t, "3", r.sourceValue("SELECT count(*) FROM courier.dropped_table"), "a restored node would need them")
+	r.onSource("UPDATE courier.queue_current SET since = now() - interval '1 day'")
+	eventually(t, "the segment emptied", func() bool { return r.sourceValue("SELECT truncations FROM courier.queue_current") == "1" })
+	r.onSource("INSERT INTO item VALUES (3, 0, 'the queue has nothing else')")
 	eventually(t, "the dropped tables to be forgotten", func() bool {
 		return r.sourceValue("SELECT count(*) FROM courier.dropped_table") == "0"
 	})

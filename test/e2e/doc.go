@@ -14,6 +14,10 @@
 //	COURIER_TEST_SUBSCRIPTIONS
 //	                      how many subscriptions TestManySubscriptions has; 200
 //	                      are promised, 40 are the default
+//	COURIER_TEST_ROWS     rows of the large transactions; 10,000,000 are promised
+//	COURIER_TEST_MB       size of the large text; 200 are promised
+//	COURIER_TEST_TABLES   how many tables TestManyTables has
+//	COURIER_TEST_SCHEMAS  how many schemas TestRandomSchemas makes; 200 are the default
 //
 // With more than 8 seconds a blackhole lasts 30 s at least.
 //

@@ -42,43 +42,19 @@ create table shop.other_order (tenant int, c timestamptz, id int, b int, a text,
 create table shop.generated_there (id int primary key, computed int generated always as (a * 5) stored, a int);
 create table shop.generated_here (computed int, id int primary key, a int);
 \c :source
-\set SHOW_CONTEXT never
-set client_min_messages = warning;
-create extension pg_courier cascade;
-select courier.create_node('eu', format('host=%s port=%s dbname=regress_courier_generated user=%s',
-    coalesce(nullif(split_part(current_setting('unix_socket_directories'), ',', 1), ''), 'localhost'),
-    current_setting('port'), current_user));
-select dblink_connect('target', 'courier_eu');
+\set target regress_courier_generated
+\i ../test/regress/include/target.sql
 alter table shop.dropped drop z1, drop z3;
 select courier.replication_set_add_table('default', 'shop.fewer', columns => '{id,a,b}');
 select courier.replication_set_add_table('default', format('shop.%I', t))
 from unnest('{plain,as_key,in_key,in_index,bag,always,by_default,both_ways,serials,dropped,other_order,generated_there,generated_here}'::text[]) t;
 
 -- ships, and compares what both sides have of all tables
+\i ../test/regress/include/compare.sql
 create function public.ship(out shipped bigint, out row_count bigint, out differ text) language plpgsql set timezone = utc set datestyle = iso as $$
-declare
-    t record;
-    rows_of text;
-    here text[];
-    there text[];
 begin
     shipped := courier.ship('s');
-    row_count := 0;
-    for t in
-        select r.relation, string_agg(quote_ident(a.attname), ', ' order by a.attname) as columns
-        from courier.replication_set_table r join pg_attribute a on a.attrelid = r.relation
-        where a.attnum > 0 and not a.attisdropped and (r.columns is null or a.attname = any (r.columns))
-          and not (r.relation::text like 'shop.generated%' and a.attname = 'computed')
-        group by r.relation order by r.relation::text
-    loop
-        rows_of := format('select array(select r::text from (select %s from %s) r order by r::text collate "C")', t.columns, t.relation);
-        execute rows_of into here;
-        select d.r into there from dblink('target', rows_of) d (r text[]);
-        row_count := row_count + cardinality(here);
-        if here is distinct from there then
-            differ := concat_ws('; ', differ, format('%s: here %s, there %s', t.relation, here, there));
-        end if;
-    end loop;
+    select c.row_count, c.differ into row_count, differ from pg_temp.compare_sides('select x::text from (select %2$s from %1$s) x', 'computed') c;
 end
 $$;
 
