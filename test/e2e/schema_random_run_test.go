@@ -167,11 +167,37 @@ func (w *schemaWorker) step(ctx context.Context, s *schemagen.Schema, step schem
 		return w.ship(ctx, s)
 	}
 	conn := w.sessions[step.Session]
+	guard := func(sql string) error {
+		if !step.Guarded || conn.PgConn().TxStatus() == 'I' {
+			return nil
+		}
+		return schemaExec(ctx, conn, sql)
+	}
+	if err := guard("SAVEPOINT guard"); err != nil && conn.PgConn().TxStatus() != 'E' {
+		return err
+	}
+	if step.Patient {
+		if err := schemaExec(ctx, conn, "SET lock_timeout = '20s'"); err != nil && conn.PgConn().TxStatus() != 'E' {
+			return err
+		}
+	}
 	var err error
 	if step.Copy != "" {
 		_, err = conn.PgConn().CopyFrom(ctx, strings.NewReader(step.Copy), step.SQL)
 	} else {
 		err = schemaExec(ctx, conn, step.SQL)
+	}
+	if err == nil {
+		err = guard("RELEASE guard")
+	} else if conn.PgConn().TxStatus() == 'E' {
+		if err := guard("ROLLBACK TO guard"); err != nil && !step.Guarded {
+			return err
+		}
+	}
+	if step.Patient {
+		if err := schemaExec(ctx, conn, "SET lock_timeout = '20ms'"); err != nil && conn.PgConn().TxStatus() != 'E' {
+			return err
+		}
 	}
 	var refused *pgconn.PgError
 	switch {
@@ -184,6 +210,9 @@ func (w *schemaWorker) step(ctx context.Context, s *schemagen.Schema, step schem
 	w.codes[refused.Code]++
 	if slices.Contains([]string{"22", "23", "40"}, refused.Code[:2]) || slices.Contains(streamCodes, refused.Code) {
 		return nil
+	}
+	if s.DDL && slices.Contains([]string{"42", "0A", "2B"}, refused.Code[:2]) {
+		return nil // what earlier DDL should have made is not there
 	}
 	return fmt.Errorf("%s: %w", shortenLiterals(step.SQL), err)
 }
@@ -238,6 +267,19 @@ func (w *schemaWorker) compare(ctx context.Context, s *schemagen.Schema, target 
 		return fmt.Errorf("read the sets: %w", err)
 	}
 	var problems []string
+	if s.DDL {
+		const made = "SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = $1::regnamespace"
+		var here, there string
+		if err := w.admin.QueryRow(ctx, made, s.Namespaces()[0]).Scan(&here); err != nil {
+			return err
+		}
+		if err := target.QueryRow(ctx, made, s.Namespaces()[0]).Scan(&there); err != nil {
+			return err
+		}
+		if here != there {
+			problems = append(problems, fmt.Sprintf("tables of the source: %s; of the target: %s", here, there))
+		}
+	}
 	for _, table := range tables {
 		var there []string
 		var kind string

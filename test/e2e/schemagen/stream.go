@@ -11,7 +11,7 @@ const (
 // settings that a session may have.
 var settings = []string{
 	"DateStyle = 'German, DMY'", "DateStyle = 'SQL, MDY'", "TimeZone = 'Asia/Kathmandu'", "IntervalStyle = 'sql_standard'",
-	"IntervalStyle = 'iso_8601'", "extra_float_digits = -10", "bytea_output = 'escape'", "search_path = ''", "xmloption = 'document'",
+	"IntervalStyle = 'iso_8601'", "extra_float_digits = -10", "bytea_output = 'escape'", "search_path = 'pg_temp, public'", "xmloption = 'document'",
 	"default_toast_compression = 'pglz'", "enable_indexscan = off", "plan_cache_mode = 'force_generic_plan'", "quote_all_identifiers = on",
 }
 
@@ -74,9 +74,13 @@ func (g *generator) stream() {
 			default:
 				do("COMMIT")
 			}
-			at.open = false
+			*at = session{}
 		case prepared > 0 && !at.open && g.one(15):
 			do(g.ended(&prepared))
+		}
+		if s.DDL && prepared == 0 && sessions == [Sessions]session{} && g.one(ddlShare) {
+			s.Steps = append(s.Steps, g.migrate(i)...)
+			continue
 		}
 		step := g.statement()
 		step.Session = i
