@@ -45,7 +45,7 @@ PGXS_MAKE = $(MAKE) --no-print-directory -C build -f ../scripts/pgxs.mk \
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all deps deps-go module install uninstall installed installcheck test lint demo bench clean help FORCE
+.PHONY: all deps deps-go module install uninstall installed installcheck test lint demo bench bench-peers clean help FORCE
 
 all: $(MODULE) $(ENGINE) $(SCRIPT) $(CONTROL) $(COURIER) ## build everything: build/ and bin/courier
 
@@ -117,14 +117,17 @@ demo: installed ## two local servers and the whole tutorial, live
 	@$(GO_BUILD) -o build/demo ./demo
 	@exec build/demo
 
-bench: installed ## measure capture cost and catch-up, side by side with peers
-	$(GO) run ./bench
+bench: installed ## capture, catch-up and latency beside every peer that is installed; BENCH passes flags (-help)
+	$(GO) run ./bench $(BENCH)
+
+bench-peers: installed ## install the peers of the bench (Debian)
+	@scripts/bench-peers.sh
 
 clean: ## remove build/ and bin/
 	rm -rf build bin
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@printf '\nVariables: PG_CONFIG=%s (which server), DESTDIR (staging root of install), GO=%s\n' '$(PG_CONFIG)' '$(GO)'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@printf '\nVariables: PG_CONFIG=%s (which server), DESTDIR (staging root of install), BENCH (flags of the bench), GO=%s\n' '$(PG_CONFIG)' '$(GO)'
 
 FORCE:

@@ -92,6 +92,31 @@ revoke execute on function courier.sync_capture(boolean) from public;
 comment on function courier.sync_capture(boolean) is
     'creates and drops capture triggers until they match the configuration, or only those of partitions';
 
+-- A table that gets its trigger is locked by that. One that was captured for
+-- another set already is not: a shipper that does not see the table in the new
+-- set yet could pass a change that commits while it is being added.
+create function courier.lock_captured(relations regclass[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    captured regclass;
+begin
+    for captured in
+        select t.tgrelid
+        from pg_trigger t
+        where t.tgrelid = any (relations) and t.tgname = '!pg_courier_row'
+          and t.tgfoid = 'courier.capture_row()'::regprocedure
+        order by t.tgrelid
+    loop
+        execute format('lock table %s in share row exclusive mode', captured);
+    end loop;
+end
+$$;
+revoke execute on function courier.lock_captured(regclass[]) from public;
+comment on function courier.lock_captured(regclass[]) is
+    'waits for who writes to captured tables, and keeps others from it until the transaction ends';
+
 -- A partition that comes or goes gets or loses the triggers that capture its
 -- TRUNCATE. Runs as the owner of the extension, since anyone may make one of a
 -- table of theirs.

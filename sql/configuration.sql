@@ -248,7 +248,7 @@ comment on column courier.subscription_state.last_error_xid is 'transaction that
 comment on column courier.subscription_state.last_error_k is 'place of that transaction in the order of shipping';
 comment on column courier.subscription_state.last_error_schema is 'schema of the table at fault';
 comment on column courier.subscription_state.last_error_table is 'the table at fault';
-comment on column courier.subscription_state.last_error_operation is 'insert, update, delete, upsert, truncate or event';
+comment on column courier.subscription_state.last_error_operation is 'insert, update, delete, upsert, truncate, event or ddl';
 comment on column courier.subscription_state.last_error_key is 'key of the row at fault';
 comment on column courier.subscription_state.next_retry_at is 'when a retrying subscription is tried again';
 comment on column courier.subscription_state.shipper is 'who shipped last: sidecar, worker or session';

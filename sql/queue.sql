@@ -78,13 +78,21 @@ $$;
 COMMENT ON FUNCTION courier.position() IS
     'The current snapshot, with the caller''s own transaction in progress: everything it sees was committed before the call.';
 
-CREATE FUNCTION courier.flush_wal()
-RETURNS pg_catalog.void
+CREATE FUNCTION courier.flush_wal(OUT timeline pg_catalog.int4, OUT flushed pg_catalog.pg_lsn)
+RETURNS pg_catalog.record
 LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'courier_flush_wal';
 REVOKE ALL ON FUNCTION courier.flush_wal() FROM PUBLIC;
 COMMENT ON FUNCTION courier.flush_wal() IS
-    'Brings all WAL written so far to disk.';
+    'Brings all WAL written so far to disk, and says up to where it is.';
+
+CREATE FUNCTION courier.has_passed(timeline pg_catalog.int4, location pg_catalog.pg_lsn)
+RETURNS pg_catalog.bool
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_has_passed';
+REVOKE ALL ON FUNCTION courier.has_passed(pg_catalog.int4, pg_catalog.pg_lsn) FROM PUBLIC;
+COMMENT ON FUNCTION courier.has_passed(pg_catalog.int4, pg_catalog.pg_lsn) IS
+    'Whether this server, or the one it was promoted or restored from, has written its WAL up to there in what is its past.';
 
 CREATE FUNCTION courier.look(
     p pg_catalog.pg_snapshot, s pg_catalog.pg_snapshot,

@@ -257,6 +257,7 @@ begin
         perform courier.sync_row_filters();
         perform courier.sync_capture();
         -- Again, now that capture is in place and who wrote before is done.
+        perform courier.lock_captured(array[relation]);
         update courier.replication_set_table t set added = courier.position()
         where t.set_name = target_set.set_name and t.relation = replication_set_add_table.relation;
     elsif present.columns is distinct from wanted_columns
@@ -359,6 +360,7 @@ begin
     insert into courier.replication_set_table (set_name, relation, added)
     select target_set.set_name, w, courier.position() from unnest(wanted) w;
     perform courier.sync_capture();
+    perform courier.lock_captured(wanted);
     update courier.replication_set_table t set added = courier.position()
     where t.set_name = target_set.set_name and t.relation = any (wanted);
     if target_set.ddl = 'auto' then

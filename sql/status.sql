@@ -78,7 +78,7 @@ comment on column courier.subscription_status.last_error_hint is 'what to do abo
 comment on column courier.subscription_status.last_error_xid is
     'transaction that it stopped at; courier.skip_transaction() passes it';
 comment on column courier.subscription_status.last_error_table is 'table at fault';
-comment on column courier.subscription_status.last_error_operation is 'what the change at fault does: insert, update, delete, upsert, truncate or event';
+comment on column courier.subscription_status.last_error_operation is 'what the change at fault does: insert, update, delete, upsert, truncate, event or ddl';
 comment on column courier.subscription_status.last_error_key is 'key of the row at fault; for administrators and pg_monitor';
 comment on column courier.subscription_status.dead_letters is
     'transactions that were set aside and wait for a person; see courier.dead_letter';

@@ -243,6 +243,7 @@ extern bool courier_queue_moved(struct varlena **position);
 
 /* ---- durability.c ---- */
 extern void courier_flush_transaction(uint64 xid);
+extern XLogRecPtr courier_flushed(TimeLineID *timeline);
 
 /* ---- remote_link.c ---- */
 extern void courier_close_connections(void);

@@ -23,7 +23,7 @@ type Link struct {
 
 	// The target's backend, by which it is asked for from another connection.
 	pid     string
-	started string // its backend_start, in seconds
+	started string // its backend_start, in seconds; 0 if it may not see that
 
 	sent   int       // bytes of the command in flight
 	sentAt time.Time // when it was begun to be sent
@@ -131,7 +131,7 @@ func (l *Link) Configure(ctx context.Context) error {
 	}
 	sql.WriteString(`END $courier$;
 		SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_backend_pid(),
-			(SELECT extract(epoch from a.backend_start)
+			(SELECT coalesce(extract(epoch from a.backend_start), 0)
 			 FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a),
 			pg_catalog.current_setting('session_replication_role'))`)
 	identity, err := l.value(ctx, sql.String())

@@ -13,7 +13,8 @@ import (
 // for the node's tables as they were, what comes behind it for the tables as the
 // command has left them. So the unit is cut into pieces there: those before, the
 // command alone, and those behind, for which the definitions are read again,
-// inside the node's transaction that is still open.
+// inside the node's transaction that is still open. A command's piece never ends
+// the unit: that is known when the next transaction is met.
 
 // concerns reports whether a change is a command that the subscription takes.
 func (c *cutter) concerns(ch *change.Change) bool {
@@ -79,6 +80,19 @@ func (s *Shipper) stopAtCommand(f *failure) *StopError {
 		"Or do there by hand what the whole transaction did, and pass it: SELECT courier.skip_transaction(%s, '%d').",
 		s.sub.Node, literal(s.name), at.xid)
 	return stop
+}
+
+// lookAgain reads the sequences anew, before the last piece of a unit with
+// commands: that piece sets those that they have made and that rows of the unit
+// hold values of.
+func (s *Shipper) lookAgain(ctx context.Context) error {
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	if err := s.loadSequences(ctx, s.link); err != nil {
+		return err
+	}
+	return s.readSequences(ctx)
 }
 
 // restoreSession puts the link's settings back behind a unit with commands: one

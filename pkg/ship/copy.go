@@ -74,14 +74,11 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 // copyPosition is the position of the pinned snapshot. What it sees is on disk
 // here before the target learns of it.
 func (s *Shipper) copyPosition(ctx context.Context) (change.Position, error) {
-	text, _, err := session.Value(ctx, s.session, "SELECT courier.position() FROM courier.flush_wal()")
-	if err == nil {
-		var position change.Position
-		if position, err = change.ParsePosition(text); err == nil {
-			return position, nil
-		}
+	position, err := s.flushedPosition(ctx, "courier.position()")
+	if err != nil {
+		return change.Position{}, fmt.Errorf("take the position of the copy: %w", err)
 	}
-	return change.Position{}, fmt.Errorf("take the position of the copy: %w", err)
+	return position, nil
 }
 
 // shipUpTo ships the changes that the pinned snapshot sees.
@@ -107,14 +104,14 @@ func (s *Shipper) shipUpTo(ctx context.Context) error {
 
 // beginProgress makes the target's progress begin where the subscription does.
 func (s *Shipper) beginProgress(ctx context.Context) error {
-	position, err := change.ParsePosition(s.sub.Start)
+	start, err := s.flushedPosition(ctx, literal(s.sub.Start))
 	if err != nil {
-		return fmt.Errorf("read the start of subscription %s: %w", s.name, err)
+		return fmt.Errorf("take the position of the start: %w", err)
 	}
-	if err = s.link.Exec(ctx, s.startProgress(s.sub.Start)); err != nil {
+	if err = s.link.Exec(ctx, s.startProgress(start)); err != nil {
 		return err
 	}
-	s.position, s.head = &position, s.sub.Start
+	s.position, s.head = &start, start.String()
 	return nil
 }
 
@@ -133,7 +130,7 @@ func (s *Shipper) copyTables(ctx context.Context, tables []*Table, end change.Po
 	s.tellState("copying")
 	script := s.nextScript()
 	script.Append("BEGIN")
-	script.Append(s.advance(end.String(), true))
+	script.Append(s.advance(end.String(), end.Flushed, true))
 	for _, table := range tables {
 		script.Append(fmt.Sprintf(`INSERT INTO courier_target.copied (subscription, relation, added) VALUES (%s, %d, %s)
 			ON CONFLICT (subscription, relation) DO UPDATE SET added = excluded.added, copied_at = pg_catalog.clock_timestamp()`,

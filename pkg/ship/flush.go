@@ -15,7 +15,7 @@ func (s *Shipper) flushLater(ctx context.Context) error {
 // keeps them until the target says that it is past them. Nothing may be in flight.
 func (s *Shipper) flush(ctx context.Context) error {
 	to := s.position.String()
-	if err := s.link.Exec(ctx, s.advance(to, true)); err != nil {
+	if err := s.link.Exec(ctx, s.advance(to, s.position.Flushed, true)); err != nil {
 		return err
 	}
 	s.head = to

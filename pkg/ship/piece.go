@@ -71,6 +71,7 @@ type cutter struct {
 	decoder  *wire.Decoder
 
 	held      []queue.Chunk // read, not yet decoded
+	flushed   change.WAL    // of the source, behind what is held
 	exhausted bool
 	finished  bool
 	current   place           // transaction under way, xid 0 between transactions
@@ -100,9 +101,13 @@ func (c *cutter) close() { c.pages.Close() }
 // peek returns the next chunk, or nil at the interval's end.
 func (c *cutter) peek(ctx context.Context) (*queue.Chunk, error) {
 	if len(c.held) == 0 && !c.exhausted {
-		var err error
-		if c.held, c.exhausted, err = c.pages.Next(ctx); err != nil {
+		page, err := c.pages.Next(ctx)
+		if err != nil {
 			return nil, err
+		}
+		c.held, c.exhausted = page.Chunks, page.Last
+		if page.Flushed != (change.WAL{}) {
+			c.flushed = page.Flushed
 		}
 	}
 	if len(c.held) == 0 {
@@ -296,7 +301,7 @@ func (c *cutter) finish(ctx context.Context, p *piece, done place, relations map
 	}
 	p.position = c.inside(done)
 	if len(c.held) == 0 && c.exhausted {
-		p.position = change.Position{Start: c.interval.End}
+		p.position = change.Position{Start: c.interval.End, Flushed: c.flushed}
 		p.last, c.finished = true, true
 	}
 	p.head = p.position.String()
@@ -308,7 +313,7 @@ func (c *cutter) finish(ctx context.Context, p *piece, done place, relations map
 
 func (c *cutter) inside(at place) change.Position {
 	end := c.interval.End
-	return change.Position{Start: c.interval.Start, End: &end, K: at.k, XID: at.xid}
+	return change.Position{Start: c.interval.Start, End: &end, K: at.k, XID: at.xid, Flushed: c.flushed}
 }
 
 func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Relation]bool, before, after string) error {
@@ -322,6 +327,11 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 			return err
 		}
 	}
+	if p.ends && p.unit.commanded {
+		if err := s.lookAgain(ctx); err != nil {
+			return err
+		}
+	}
 	script := s.nextScript()
 	p.script = script
 	if before != "" {
@@ -331,7 +341,7 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 		if p.durable = p.pass != nil || s.wantDurable(); p.durable {
 			s.lastDurable = s.now()
 		}
-		script.Append(s.advance(p.head, p.durable))
+		script.Append(s.advance(p.head, p.position.Flushed, p.durable))
 	}
 	if p.pass != nil {
 		script.Append(s.passStatement(p.pass))
@@ -399,10 +409,14 @@ func (s *Shipper) renderRows(p *piece, targets render.Targets, options *render.O
 }
 
 // advance is the statement that moves the progress from where the piece before
-// leads to.
-func (s *Shipper) advance(to string, durable bool) string {
-	return fmt.Sprintf("SELECT courier_target.advance(%s, %s, %s, %t)",
-		literal(s.sub.ProgressKey), literal(s.head), literal(to), durable)
+// leads to. What is known of the source's WAL stays if flushed is zero.
+func (s *Shipper) advance(to string, flushed change.WAL, durable bool) string {
+	if flushed == (change.WAL{}) {
+		return fmt.Sprintf("SELECT courier_target.advance(%s, %s, %s, %t)",
+			literal(s.sub.ProgressKey), literal(s.head), literal(to), durable)
+	}
+	return fmt.Sprintf("SELECT courier_target.advance(%s, %s, %s, %t, %d, '%s')",
+		literal(s.sub.ProgressKey), literal(s.head), literal(to), durable, int32(flushed.Timeline), flushed.Location)
 }
 
 // addNumbered keeps a change to be written as it is. Neighbouring truncates

@@ -185,7 +185,7 @@ func (s *Shipper) renderRetry(ctx context.Context, l *letter, changes []change.C
 	}
 	// not nextScript(): a rendered unit may wait to be sent
 	p.script = &render.Script{}
-	p.script.Append(s.advance(s.head, true))
+	p.script.Append(s.advance(s.head, change.WAL{}, true))
 	p.script.Append(fmt.Sprintf("SELECT courier_target.retry('%s', '%s', '%d', %d, %d)",
 		s.sub.ProgressKey, l.place.k, l.place.xid, len(changes), leftOut))
 	if !s.link.Replica { // the source may have deferred them

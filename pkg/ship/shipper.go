@@ -206,10 +206,12 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 			return true, s.copyPending(ctx)
 		}
 	}
-	if interval == nil {
-		return true, nil
+	if interval != nil {
+		if err = s.ship(ctx, interval); err != nil {
+			return true, err
+		}
 	}
-	return true, s.ship(ctx, interval)
+	return true, s.requireSequences(ctx)
 }
 
 // ship ships an interval to its end. A piece is sent when the one before it has

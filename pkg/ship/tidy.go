@@ -31,17 +31,18 @@ func (s *Shipper) tidy(ctx context.Context) error {
 	if s.inTransaction || t.units < tidyUnits || s.now().Sub(t.at) < tidyEvery {
 		return nil
 	}
-	t.units, t.at = 0, s.now()
+	t.at = s.now()
 	t.limit = max(t.limit, tidyBytes)
 	rows, err := s.link.Query(ctx, "SELECT courier_target.compact("+strconv.FormatInt(t.limit, 10)+")", 1)
 	if err != nil {
 		if dblink.Classify(err) == dblink.Unknown {
 			return err
 		}
-		// It is for the next time; what is to be shipped goes on.
+		// Somebody reads the table. What is to be shipped goes on; it is due still.
 		s.log.Debug("compact the progress on the node", "subscription", s.name, "error", err.Error())
 		return nil
 	}
+	t.units = 0
 	size, err := strconv.ParseInt(string(rows[0][0]), 10, 64)
 	if err != nil {
 		return err

@@ -132,7 +132,7 @@ func (d *database) snapshot() DatabaseState {
 		Hint: c.hint, Version: version, Nodes: d.nodes.All()}
 	for _, l := range d.subscriptions() {
 		c := l.state.get()
-		state.Subscriptions = append(state.Subscriptions, SubscriptionState{Name: l.name, Node: l.node, State: c.state,
+		state.Subscriptions = append(state.Subscriptions, SubscriptionState{Name: l.name, Node: l.nodeName(), State: c.state,
 			Since: c.since, NextRetry: c.retry, Error: c.err, SQLState: c.sqlstate, Hint: c.hint})
 	}
 	return state

@@ -11,9 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FAULTS.md: DDL mid-flight; kill -9 of the sidecar at any step; DROP TABLE and
-// DROP EXTENSION with live subscriptions.
-
 // ddlModes are the two ways in which DDL is sent: by a call, and by event triggers.
 var ddlModes = map[string]func(r *replica, conn *pgx.Conn, command string){
 	"replicate_ddl": func(r *replica, conn *pgx.Conn, command string) {
@@ -44,8 +41,8 @@ func startDDL(t *testing.T, mode string) *replica {
 	return r
 }
 
-// DDL in the middle of transactions, under load, with the sidecar killed again
-// and again: each command arrives once, at its place, and the tables are equal.
+// FAULTS: DDL mid-flight; kill -9 of the sidecar at any step. Commands are in the
+// middle of transactions, under load, and the sidecar is killed again and again: each command arrives once, at its place, and the tables are equal.
 func TestDDLUnderLoad(t *testing.T) {
 	for mode, run := range ddlModes {
 		t.Run(mode, func(t *testing.T) {
@@ -96,7 +93,7 @@ func TestDDLUnderLoad(t *testing.T) {
 	}
 }
 
-// The sidecar is killed while the node runs a command, and again when the node has
+// FAULTS: kill -9 of the sidecar at any step: while the node runs a command, and again when the node has
 // committed one and the source does not know: ADD COLUMN a second time would fail.
 func TestDDLKilledInFlight(t *testing.T) {
 	r := startDDL(t, "auto")
@@ -130,7 +127,7 @@ func TestDDLKilledInFlight(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A command that the node refuses stops the subscription there, with the reason;
+// FAULTS: DDL mid-flight. A command that the node refuses stops the subscription there, with the reason;
 // it goes on by itself after the repair, or when a person passes the transaction.
 func TestDDLRefusedByNode(t *testing.T) {
 	r := startDDL(t, "auto")
@@ -194,10 +191,13 @@ func TestDDLBeforeTheCopy(t *testing.T) {
 	courier.stop()
 }
 
-// Tables and the extension go while the sidecar ships: nothing is left on the
-// source, and the sidecar waits for the extension to come back.
+// FAULTS: DROP TABLE / DROP SCHEMA / DROP EXTENSION with live subscriptions. What
+// was captured before a drop arrives; nothing is left on the source, and the sidecar
+// waits for the extension to come back.
 func TestDropWithLiveSubscription(t *testing.T) {
 	r := startDDL(t, "none")
+	r.onBoth("CREATE SCHEMA gone; CREATE TABLE gone.one (id int PRIMARY KEY); CREATE TABLE gone.two (id int PRIMARY KEY)")
+	r.add("default", "gone.one", "gone.two")
 	courier := r.startSidecar()
 	load := r.startPace(appDatabase, 2*time.Millisecond, "INSERT INTO movement VALUES ($1, 1)", 1)
 	eventually(t, "rows", func() bool { return r.targetValue("SELECT count(*) FROM movement") != "0" })
@@ -206,10 +206,14 @@ func TestDropWithLiveSubscription(t *testing.T) {
 	eventually(t, "the rows before the drop", func() bool {
 		return r.targetValue("SELECT count(*) FROM movement") == fmt.Sprint(last)
 	})
+	r.onSource("INSERT INTO gone.one VALUES (1); INSERT INTO gone.two VALUES (1), (2); DELETE FROM gone.two WHERE id = 1")
+	r.onSource("DROP SCHEMA gone CASCADE")
 	r.onSource("INSERT INTO item VALUES (1, 0, 'still flows')")
 	r.wait()
+	require.Equal(t, "1 2", r.targetValue("SELECT concat_ws(' ', (SELECT string_agg(id::text, ',') FROM gone.one), (SELECT string_agg(id::text, ',') FROM gone.two))"))
+	require.Equal(t, "item", r.sourceValue("SELECT string_agg(relation::text, ',') FROM courier.replication_set_table"))
 	r.requireEqual("item")
-	eventually(t, "the dropped table to be forgotten", func() bool {
+	eventually(t, "the dropped tables to be forgotten", func() bool {
 		return r.sourceValue("SELECT count(*) FROM courier.dropped_table") == "0"
 	})
 	r.onSource("DROP EXTENSION pg_courier")

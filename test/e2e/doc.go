@@ -14,5 +14,6 @@
 //
 // With more than 8 seconds a blackhole lasts 30 s at least.
 //
-// The tests run one after the other: each of them loads the machine.
+// Tests that load the machine run one after the other; then those that mostly
+// wait run in parallel.
 package e2e

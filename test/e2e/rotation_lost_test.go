@@ -31,6 +31,7 @@ func (r *replica) restoreTarget() {
 // HAZARDS 21, FAULTS: target restored from backup. What the queue still has is
 // shipped again, and is kept from then on, though the node had confirmed it.
 func TestTargetRestoredQueueHasIt(t *testing.T) {
+	t.Parallel()
 	r := startSegments(t)
 	r.fillSegment(1000)
 	r.ship()
@@ -57,6 +58,7 @@ func TestTargetRestoredQueueHasIt(t *testing.T) {
 
 // What it no longer has, is not skipped.
 func TestTargetRestoredQueueHasLostIt(t *testing.T) {
+	t.Parallel()
 	r := startSegments(t, smallSegments())
 	r.fillSegment(1000)
 	r.ship()
@@ -166,14 +168,14 @@ func TestReadWhenDetached(t *testing.T) {
 	interval := queue.Resume(change.Position{Start: start, End: &opened.End}) // from its beginning
 	interval.Subscription, err = strconv.Atoi(r.sourceValue("SELECT subscription_id FROM courier.subscription"))
 	require.NoError(t, err)
-	chunks, _, err := interval.Read(t.Context(), s, 1, 1000)
+	page, err := interval.Read(t.Context(), s, 1, 1000)
 	require.NoError(t, err)
-	require.Len(t, chunks, 1)
+	require.Len(t, page.Chunks, 1)
 	require.NoError(t, s.Pinned(t.Context(), nil, func() error {
-		_, _, err := interval.Read(t.Context(), s, 1, 1000)
+		_, err := interval.Read(t.Context(), s, 1, 1000)
 		require.NoError(t, err)
 		r.onSource("UPDATE courier.subscription_state SET state = 'needs_resync'")
-		_, _, err = interval.Read(t.Context(), s, 1, 1000)
+		_, err = interval.Read(t.Context(), s, 1, 1000)
 		require.ErrorIs(t, err, queue.ErrNotHeld)
 		return nil
 	}))

@@ -61,6 +61,7 @@ func (r *replica) awaitWorkersOf(database, count string) {
 // Databases and extensions that come later, in any way, are found; each database
 // has workers of its own.
 func TestWorkersFindDatabases(t *testing.T) {
+	t.Parallel()
 	r := startBare(t, pgtest.Preload(true), pgtest.Setting("max_worker_processes", "20"))
 	r.source.Eventually(t, "postgres",
 		"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_courier launcher'", "1", workerPatience)
@@ -95,6 +96,7 @@ func TestWorkersFindDatabases(t *testing.T) {
 // DROP DATABASE, RENAME, TABLESPACE and TEMPLATE need a database for themselves;
 // the workers leave it, and come back where there is something to come back to.
 func TestWorkersLeaveDatabase(t *testing.T) {
+	t.Parallel()
 	r := startBare(t, pgtest.Preload(true))
 	r.shipsFrom(appDatabase, true)
 	r.awaitWorkersOf(appDatabase, "2")
@@ -132,6 +134,7 @@ func TestWorkersLeaveDatabase(t *testing.T) {
 // DROP EXTENSION and ALTER EXTENSION do not wait for a worker, not even for one that
 // copies; after a rollback, or with the extension anew, shipping goes on.
 func TestWorkersLeaveExtension(t *testing.T) {
+	t.Parallel()
 	r := startWorkers(t)
 	r.onSource("INSERT INTO item VALUES (1, 'new')")
 	r.wait()
@@ -171,6 +174,7 @@ func TestWorkersLeaveExtension(t *testing.T) {
 
 // The setting takes effect at a reload, for all databases or for one.
 func TestWorkersSwitchedOff(t *testing.T) {
+	t.Parallel()
 	r := startWorkers(t)
 	r.onSource("INSERT INTO item VALUES (1, 'new')")
 	r.wait()

@@ -78,6 +78,7 @@ func TestWorkerHoldsNothing(t *testing.T) {
 // Settings of a database do not reach the workers, and the owner of the extension,
 // as whom they act, need not be allowed to log in.
 func TestWorkerSettings(t *testing.T) {
+	t.Parallel()
 	r := startBare(t, pgtest.Preload(true))
 	r.source.Exec(t, "postgres", "CREATE ROLE keeper SUPERUSER NOLOGIN")
 	for _, setting := range []string{"default_transaction_read_only = on", "default_transaction_isolation = serializable",

@@ -118,6 +118,15 @@ where l.pid = pg_backend_pid() and c.relnamespace = 'shop'::regnamespace and c.r
   and l.mode in ('ShareRowExclusiveLock', 'AccessExclusiveLock') order by 1, 2;
 rollback;
 
+-- one that is captured for another set already is locked, too: its writers are
+-- either before the table is in the set or behind it
+begin;
+select courier.replication_set_add_table('inserts', 'by_index');
+select distinct l.relation::regclass, l.mode from pg_locks l join pg_class c on c.oid = l.relation
+where l.pid = pg_backend_pid() and c.relnamespace = 'shop'::regnamespace and c.relkind = 'r'
+  and l.mode in ('ShareRowExclusiveLock', 'AccessExclusiveLock') order by 1, 2;
+rollback;
+
 -- partitioned tables go by their root, and partitions made later are captured
 create table part (id int primary key, v text) partition by range (id);
 create table part_1 partition of part for values from (0) to (100);
