@@ -227,6 +227,7 @@ var streamCodes = []string{
 	"27000",          // a row was changed by what the statement has fired
 	"42704",          // the transaction could not be prepared
 	"24000",          // no row for WHERE CURRENT OF
+	"55006",          // TRUNCATE or DDL of a table whose deferred triggers are still to fire
 	"25P01", "25001", // after steps were left out: no transaction; one that has begun
 }
 
