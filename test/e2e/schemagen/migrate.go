@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// ddlShare is how many of 100 statements of a schema with DDL are DDL.
-const ddlShare = 15
+// ddlShare is how often, of 100 times, there is DDL when no transaction is open.
+const ddlShare = 30
 
 // migrate are steps with DDL, in a transaction of their own or in one with rows
 // before and behind. They are guarded, so that what fails does not take the DDL

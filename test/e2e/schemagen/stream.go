@@ -37,7 +37,10 @@ func (g *generator) stream() {
 		}
 	}
 	var sessions [Sessions]session
-	prepared := 0
+	prepared, begins := 0, 35
+	if s.DDL { // which waits until no transaction is open
+		begins = 15
+	}
 	for range statements {
 		i := g.IntN(Sessions)
 		if g.one(60) {
@@ -49,7 +52,7 @@ func (g *generator) stream() {
 			s.Steps = append(s.Steps, Step{})
 		}
 		switch {
-		case !at.open && g.one(35):
+		case !at.open && g.one(begins):
 			do("BEGIN ISOLATION LEVEL " + pick(g.Rand, []string{"READ COMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"}))
 			*at = session{open: true}
 		case at.open && g.one(10):
