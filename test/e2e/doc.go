@@ -11,6 +11,11 @@
 //	COURIER_TEST_SUBSCRIPTIONS
 //	                      how many subscriptions TestManySubscriptions has; 200
 //	                      are promised, 40 are the default
+//	COURIER_TEST_SCHEMAS  how many random schemas TestRandomSchemas has; 200 are
+//	                      the default, 0 goes on until one fails or go test's
+//	                      -timeout ends it. Schema i of a run has the seed
+//	                      COURIER_SEED + i: to see one again, set this to 1 and
+//	                      COURIER_SEED to its seed
 //
 // With more than 8 seconds a blackhole lasts 30 s at least.
 //

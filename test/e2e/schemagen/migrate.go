@@ -148,6 +148,11 @@ func (g *generator) dropColumn(t *table) string {
 // alterType lets the rows be rewritten on each side.
 func (g *generator) alterType(t *table) string {
 	c := g.pickFree(t)
+	for _, other := range t.columns {
+		if other.kind.small && other.generated == "" && other.identity == "" && g.free(t, other) {
+			c = other
+		}
+	}
 	if c == nil || c.identity != "" || c.generated != "" {
 		return ""
 	}
