@@ -18,7 +18,11 @@ begin
     end loop;
     if to_regclass('courier_target.progress') is not null then
         if not exists (select from courier_target.progress) then
-            drop schema courier_target cascade;
+            -- one that begins just now may have added its row, unseen
+            lock table courier_target.progress in access exclusive mode;
+            if not exists (select from courier_target.progress) then
+                drop schema courier_target cascade;
+            end if;
         end if;
     end if;
 end
