@@ -161,10 +161,27 @@ func (w *schemaWorker) ship(ctx context.Context, s *schemagen.Schema) error {
 	return schemaExec(ctx, w.admin, fmt.Sprintf("SELECT courier.ship('sub_%d')", s.Seed))
 }
 
+// shipBetween ships while transactions are open. The first copy reads the tables,
+// and one that has truncated a table may have it until the end of the stream.
+func (w *schemaWorker) shipBetween(ctx context.Context, s *schemagen.Schema) error {
+	if err := schemaExec(ctx, w.admin, "SET lock_timeout = '1s'"); err != nil {
+		return err
+	}
+	err := w.ship(ctx, s)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == "55P03" && s.CopyData {
+		err = nil
+	}
+	if reset := schemaExec(ctx, w.admin, "RESET lock_timeout"); reset != nil {
+		return reset
+	}
+	return err
+}
+
 // step runs one; its statement may fail for what it is, not for pg_courier.
 func (w *schemaWorker) step(ctx context.Context, s *schemagen.Schema, step schemagen.Step) error {
 	if step.SQL == "" {
-		return w.ship(ctx, s)
+		return w.shipBetween(ctx, s)
 	}
 	conn := w.sessions[step.Session]
 	guard := func(sql string) error {
