@@ -5,7 +5,7 @@ import "fmt"
 // statements of a stream, and how many of them are before the subscription.
 const (
 	firstStatements = 12
-	statements      = 60
+	statements      = 50
 )
 
 // settings that a session may have.
@@ -80,6 +80,10 @@ func (g *generator) stream() {
 			*at = session{}
 		case prepared > 0 && !at.open && g.one(15):
 			do(g.ended(&prepared))
+		case !at.open && g.one(4):
+			if sql := g.again(); sql != "" {
+				do(sql)
+			}
 		}
 		if s.DDL && prepared == 0 && sessions == [Sessions]session{} && g.one(ddlShare) {
 			s.Steps = append(s.Steps, g.migrate(i)...)
