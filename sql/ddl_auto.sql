@@ -165,6 +165,8 @@ begin
             return courier.auto_sets((select k.conrelid from pg_constraint k where k.oid = objid));
         when tag in ('CREATE TYPE', 'ALTER TYPE', 'CREATE DOMAIN', 'ALTER DOMAIN', 'COMMENT') and classid = 'pg_type'::regclass then
             return courier.auto_schema_sets((select t.typnamespace from pg_type t where t.oid = objid));
+        when tag in ('ALTER TYPE', 'COMMENT') and object_type in ('composite type', 'composite type column') then -- its attributes
+            return courier.auto_schema_sets((select c.relnamespace from pg_class c where c.oid = objid));
         when tag = 'ALTER SCHEMA' and object_type = 'schema' then
             return (select array_agg(distinct u.set_name)
                     from (select unnest(courier.auto_schema_sets(objid))

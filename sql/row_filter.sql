@@ -167,6 +167,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     change record;
+    expression text;
 begin
     for change in
         select t.set_name, t.relation, array_agg(a.attname order by a.attnum) as names,
@@ -183,15 +184,18 @@ begin
         where t.set_name = change.set_name and t.relation = change.relation;
     end loop;
     for change in
-        select t.set_name, t.relation, courier.row_filter_expression(t.relation, t.filter_id) as row_filter
+        select t.set_name, t.relation, t.filter_id, t.row_filter
         from (select distinct d.objid from pg_event_trigger_ddl_commands() d
               where d.classid = 'pg_class'::regclass) d
         join courier.replication_set_table t on t.relation = d.objid
         where t.filter_id is not null
-          and t.row_filter <> courier.row_filter_expression(t.relation, t.filter_id)
     loop
-        update courier.replication_set_table t set row_filter = change.row_filter
-        where t.set_name = change.set_name and t.relation = change.relation;
+        -- it locks the table: for those of the command only, whatever the plan
+        expression := courier.row_filter_expression(change.relation, change.filter_id);
+        if change.row_filter <> expression then
+            update courier.replication_set_table t set row_filter = expression
+            where t.set_name = change.set_name and t.relation = change.relation;
+        end if;
     end loop;
 end
 $$;

@@ -17,7 +17,11 @@
 //	COURIER_TEST_ROWS     rows of the large transactions; 10,000,000 are promised
 //	COURIER_TEST_MB       size of the large text; 200 are promised
 //	COURIER_TEST_TABLES   how many tables TestManyTables has
-//	COURIER_TEST_SCHEMAS  how many schemas TestRandomSchemas makes; 200 are the default
+//	COURIER_TEST_SCHEMAS  how many random schemas TestRandomSchemas has; 200 are
+//	                      the default, 0 goes on until one fails or go test's
+//	                      -timeout ends it. Schema i of a run has the seed
+//	                      COURIER_SEED + i: to see one again, set this to 1 and
+//	                      COURIER_SEED to its seed
 //
 // With more than 8 seconds a blackhole lasts 30 s at least.
 //

@@ -161,17 +161,60 @@ func (w *schemaWorker) ship(ctx context.Context, s *schemagen.Schema) error {
 	return schemaExec(ctx, w.admin, fmt.Sprintf("SELECT courier.ship('sub_%d')", s.Seed))
 }
 
+// shipBetween ships while transactions are open. The first copy reads the tables,
+// and one that has truncated a table may have it until the end of the stream.
+func (w *schemaWorker) shipBetween(ctx context.Context, s *schemagen.Schema) error {
+	if err := schemaExec(ctx, w.admin, "SET lock_timeout = '1s'"); err != nil {
+		return err
+	}
+	err := w.ship(ctx, s)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == "55P03" && s.CopyData {
+		err = nil
+	}
+	if reset := schemaExec(ctx, w.admin, "RESET lock_timeout"); reset != nil {
+		return reset
+	}
+	return err
+}
+
 // step runs one; its statement may fail for what it is, not for pg_courier.
 func (w *schemaWorker) step(ctx context.Context, s *schemagen.Schema, step schemagen.Step) error {
 	if step.SQL == "" {
-		return w.ship(ctx, s)
+		return w.shipBetween(ctx, s)
 	}
 	conn := w.sessions[step.Session]
+	guard := func(sql string) error {
+		if !step.Guarded || conn.PgConn().TxStatus() == 'I' {
+			return nil
+		}
+		return schemaExec(ctx, conn, sql)
+	}
+	if err := guard("SAVEPOINT guard"); err != nil && conn.PgConn().TxStatus() != 'E' {
+		return err
+	}
+	if step.Patient {
+		if err := schemaExec(ctx, conn, "SET lock_timeout = '20s'"); err != nil && conn.PgConn().TxStatus() != 'E' {
+			return err
+		}
+	}
 	var err error
 	if step.Copy != "" {
 		_, err = conn.PgConn().CopyFrom(ctx, strings.NewReader(step.Copy), step.SQL)
 	} else {
 		err = schemaExec(ctx, conn, step.SQL)
+	}
+	if err == nil {
+		err = guard("RELEASE guard")
+	} else if conn.PgConn().TxStatus() == 'E' {
+		if err := guard("ROLLBACK TO guard"); err != nil && !step.Guarded {
+			return err
+		}
+	}
+	if step.Patient {
+		if err := schemaExec(ctx, conn, "SET lock_timeout = '20ms'"); err != nil && conn.PgConn().TxStatus() != 'E' {
+			return err
+		}
 	}
 	var refused *pgconn.PgError
 	switch {
@@ -184,6 +227,9 @@ func (w *schemaWorker) step(ctx context.Context, s *schemagen.Schema, step schem
 	w.codes[refused.Code]++
 	if slices.Contains([]string{"22", "23", "40"}, refused.Code[:2]) || slices.Contains(streamCodes, refused.Code) {
 		return nil
+	}
+	if s.DDL && slices.Contains([]string{"42", "0A", "2B"}, refused.Code[:2]) {
+		return nil // what earlier DDL should have made is not there
 	}
 	return fmt.Errorf("%s: %w", shortenLiterals(step.SQL), err)
 }
@@ -198,6 +244,7 @@ var streamCodes = []string{
 	"27000",          // a row was changed by what the statement has fired
 	"42704",          // the transaction could not be prepared
 	"24000",          // no row for WHERE CURRENT OF
+	"55006",          // TRUNCATE or DDL of a table whose deferred triggers are still to fire
 	"25P01", "25001", // after steps were left out: no transaction; one that has begun
 }
 
@@ -238,6 +285,19 @@ func (w *schemaWorker) compare(ctx context.Context, s *schemagen.Schema, target 
 		return fmt.Errorf("read the sets: %w", err)
 	}
 	var problems []string
+	if s.DDL {
+		const made = "SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = $1::regnamespace"
+		var here, there string
+		if err := w.admin.QueryRow(ctx, made, s.Namespaces()[0]).Scan(&here); err != nil {
+			return err
+		}
+		if err := target.QueryRow(ctx, made, s.Namespaces()[0]).Scan(&there); err != nil {
+			return err
+		}
+		if here != there {
+			problems = append(problems, fmt.Sprintf("tables of the source: %s; of the target: %s", here, there))
+		}
+	}
 	for _, table := range tables {
 		var there []string
 		var kind string

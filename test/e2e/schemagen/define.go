@@ -54,7 +54,7 @@ func (g *generator) defineHere(t *table) {
 	}
 	items = append(items, g.constraints(t, func(*column) bool { return true })...)
 	create := "CREATE TABLE "
-	if t.parted == nil && t.parent == nil && len(t.references) == 0 && g.one(4) {
+	if t.parted == nil && t.parent == nil && len(t.references) == 0 && !g.schema.DDL && g.one(4) {
 		create, t.unlogged = "CREATE UNLOGGED TABLE ", true
 	}
 	t.here = append(t.here, create+t.quoted+" ("+strings.Join(items, ", ")+")"+g.ending(t, t.parted))
@@ -151,7 +151,7 @@ func (g *generator) touch(t *table) []string {
 // its own, without those that are not sent.
 func (g *generator) defineThere(t *table) {
 	has := func(c *column) bool { return !t.left(c) || c.generated != "" && t.listed == nil }
-	inherits := t.parent != nil && g.one(60)
+	inherits := t.parent != nil && (g.schema.DDL || g.one(60))
 	var columns []*column
 	for _, c := range t.columns {
 		if has(c) && !(inherits && c.parent) {
@@ -161,7 +161,7 @@ func (g *generator) defineThere(t *table) {
 	if g.one(60) {
 		columns = shuffled(g.Rand, columns)
 	}
-	widened := t.parent == nil && t.partedThere == nil && len(t.references) == 0 && g.one(20)
+	widened := !g.schema.DDL && t.parent == nil && t.partedThere == nil && len(t.references) == 0 && g.one(20)
 	var items, gone []string
 	for _, c := range columns {
 		if g.one(8) {
@@ -179,7 +179,7 @@ func (g *generator) defineThere(t *table) {
 	if g.one(30) {
 		referring.references = nil
 	}
-	if !t.unique() || t.identity == byIndex && g.one(50) {
+	if !t.unique() {
 		referring.identity = byNothing
 	} else if t.identity == byIndex {
 		referring.identity = byPrimaryKey
@@ -211,7 +211,7 @@ func (g *generator) definitionThere(t *table, c *column, widened bool) string {
 		kind.sql = kind.wider
 		other.kind = &kind
 	}
-	if c.generated != "" && t.identity != fullDeferrable && slices.Contains(t.key, c) && g.one(30) {
+	if c.generated != "" && !g.schema.DDL && t.identity != fullDeferrable && slices.Contains(t.key, c) && g.one(30) {
 		other.generated = "" // a generated column of the key is sent
 	}
 	return other.definition()

@@ -20,6 +20,9 @@ type generator struct {
 	mood string // the enum
 }
 
+// migrating says that the stream has begun: a new table is taken as it is made.
+func (g *generator) migrating() bool { return g.schema.Publish != nil }
+
 // one says yes in p of 100 cases.
 func (g *generator) one(p int) bool { return g.IntN(100) < p }
 

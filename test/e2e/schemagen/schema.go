@@ -39,6 +39,8 @@ type Step struct {
 	Session int
 	SQL     string
 	Copy    string
+	Patient bool // waits for locks, as others do that make schemas at the same time
+	Guarded bool // in a transaction: a failure takes back no more than the step
 }
 
 // New makes the schema of a seed.
@@ -49,7 +51,8 @@ func New(seed uint64, have Features) *Schema {
 	g.serial = int(seed%100000) * 1000 // so that no two schemas of a run have the same name
 	s.Name = g.name("s")
 	g.serial = 0
-	s.CopyData, s.Plain = g.one(50), g.one(30)
+	s.CopyData, s.DDL = g.one(50), g.one(35)
+	s.Plain = !s.DDL && g.one(40)
 	s.Options = pick(g.Rand, []string{`{"on_conflict": "error"}`, `{"on_conflict": "error"}`, `{}`,
 		`{"batch_rows": 1, "on_conflict": "error"}`, `{"batch_rows": 7}`, `{"batch_bytes": 2000, "on_conflict": "error"}`})
 
@@ -98,6 +101,12 @@ func (g *generator) publish() {
 		"SELECT courier.create_replication_set(" + quote(s.Sets[0]) + ")",
 		"SELECT courier.create_replication_set(" + quote(s.Sets[1]) + ", replicate_update => false, replicate_delete => false)",
 		"SELECT courier.create_replication_set(" + quote(s.Sets[2]) + ")",
+	}
+	if s.DDL {
+		for _, set := range s.Sets {
+			s.Publish = append(s.Publish, "SELECT courier.alter_replication_set("+quote(set)+", ddl => 'auto')")
+		}
+		s.Publish = append(s.Publish, "SELECT courier.replication_set_add_schema("+quote(base)+", "+quote(s.Name)+")")
 	}
 	for _, t := range g.tables {
 		set := s.Sets[0]

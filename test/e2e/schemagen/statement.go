@@ -144,8 +144,6 @@ func (g *generator) statement() Step {
 			step.SQL = g.block(t)
 		case n < 97:
 			step.SQL = g.cursor(t)
-		case n < 98:
-			step.SQL = g.again(t)
 		default:
 			step.SQL = g.truncate(t)
 		}
@@ -362,12 +360,15 @@ func (g *generator) cursor(t *table) string {
 		"UPDATE ONLY %[1]s SET %[3]s WHERE CURRENT OF rows; CLOSE rows", t.quoted, g.where(t), g.set(changed, ""))
 }
 
-// again sends rows once more.
-func (g *generator) again(t *table) string {
-	if t.parent != nil || !t.unique() || t.identity == fullDeferrable || len(g.schema.Publish) == 0 {
+// again sends rows once more, in a transaction of its own: under a lock, and as
+// they are then, or it could be overtaken by a change of them.
+func (g *generator) again() string {
+	t := pick(g.Rand, g.tables)
+	if t.parent != nil || !t.unique() || t.identity == fullDeferrable {
 		return ""
 	}
-	return fmt.Sprintf("SELECT courier.enqueue_upsert(%s, t) FROM ONLY %s t WHERE %s", quote(t.quoted), t.quoted, g.where(t))
+	return fmt.Sprintf("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE; SELECT courier.enqueue_upsert(%s, t) FROM ONLY %[1]s t WHERE %[3]s",
+		t.quoted, quote(t.quoted), g.where(t))
 }
 
 func (g *generator) truncate(t *table) string {

@@ -5,13 +5,13 @@ import "fmt"
 // statements of a stream, and how many of them are before the subscription.
 const (
 	firstStatements = 12
-	statements      = 60
+	statements      = 50
 )
 
 // settings that a session may have.
 var settings = []string{
 	"DateStyle = 'German, DMY'", "DateStyle = 'SQL, MDY'", "TimeZone = 'Asia/Kathmandu'", "IntervalStyle = 'sql_standard'",
-	"IntervalStyle = 'iso_8601'", "extra_float_digits = -10", "bytea_output = 'escape'", "search_path = ''", "xmloption = 'document'",
+	"IntervalStyle = 'iso_8601'", "extra_float_digits = -10", "bytea_output = 'escape'", "search_path = 'pg_temp, public'", "xmloption = 'document'",
 	"default_toast_compression = 'pglz'", "enable_indexscan = off", "plan_cache_mode = 'force_generic_plan'", "quote_all_identifiers = on",
 }
 
@@ -37,7 +37,10 @@ func (g *generator) stream() {
 		}
 	}
 	var sessions [Sessions]session
-	prepared := 0
+	prepared, begins := 0, 35
+	if s.DDL { // which waits until no transaction is open
+		begins = 15
+	}
 	for range statements {
 		i := g.IntN(Sessions)
 		if g.one(60) {
@@ -49,7 +52,7 @@ func (g *generator) stream() {
 			s.Steps = append(s.Steps, Step{})
 		}
 		switch {
-		case !at.open && g.one(35):
+		case !at.open && g.one(begins):
 			do("BEGIN ISOLATION LEVEL " + pick(g.Rand, []string{"READ COMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"}))
 			*at = session{open: true}
 		case at.open && g.one(10):
@@ -74,9 +77,17 @@ func (g *generator) stream() {
 			default:
 				do("COMMIT")
 			}
-			at.open = false
+			*at = session{}
 		case prepared > 0 && !at.open && g.one(15):
 			do(g.ended(&prepared))
+		case !at.open && g.one(4):
+			if sql := g.again(); sql != "" {
+				do(sql)
+			}
+		}
+		if s.DDL && prepared == 0 && sessions == [Sessions]session{} && g.one(ddlShare) {
+			s.Steps = append(s.Steps, g.migrate(i)...)
+			continue
 		}
 		step := g.statement()
 		step.Session = i

@@ -91,7 +91,7 @@ func (g *generator) makeTable() *table {
 		if g.one(20) {
 			t.partedThere = g.makeParting(t)
 		}
-		if t.parted != nil && g.one(30) {
+		if t.parted != nil && g.one(30) || g.schema.DDL { // which may be of partitions
 			t.partedThere = t.parted
 		}
 	}
@@ -256,10 +256,10 @@ func (g *generator) makeReference(t *table) {
 // a foreign key of a plain role's node refers to has all its rows there.
 func (g *generator) makeLimits(t *table) {
 	self := slices.ContainsFunc(t.references, func(r *reference) bool { return r.to == t })
-	if g.one(25) && !(g.schema.Plain && self) {
+	if g.one(25) && !(g.schema.Plain && self) && !g.migrating() {
 		t.filter = g.filterOf(t)
 	}
-	if !g.one(20) || t.identity == byWholeRow || t.identity == fullDeferrable || t.parent != nil {
+	if !g.one(20) || g.schema.DDL || t.identity == byWholeRow || t.identity == fullDeferrable || t.parent != nil {
 		return
 	}
 	for _, c := range t.columns {

@@ -171,6 +171,16 @@ update item set color = 'blue', n = 1;
 select courier.ship('s') as shipped;
 select same('shop.item');
 select same_rows('item');
+create type size as (w int, h int);
+alter table item add dims size;
+alter type size add attribute d int cascade;
+alter type size rename attribute h to height;
+update item set dims = row(1, 2, 3);
+select courier.ship('s') as shipped;
+select same_rows('item');
+select on_target('select string_agg(attribute_name, '','' order by ordinal_position) from information_schema.attributes where udt_name = ''size''') as attributes;
+alter table item drop column dims;
+drop type size;
 
 -- partitions
 create table part_2 partition of part for values from ('2025-01-01') to ('2026-01-01');
