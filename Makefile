@@ -19,7 +19,8 @@ SQL_PARTS = schema configuration queue capture row_filter transport node \
 	replication_set replication_set_table capture_trigger \
 	subscription_options subscription subscription_end lease dead_letter \
 	rotation wait dead_letter_retry ship status queue_status node_health \
-	housekeeping metrics worker sequence sequence_synchronize
+	housekeeping metrics worker sequence sequence_synchronize \
+	compare resend
 
 
 SQL_FILES = $(SQL_PARTS:%=sql/%.sql)

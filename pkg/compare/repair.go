@@ -1,0 +1,66 @@
+package compare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/pg-courier/pg_courier/pkg/session"
+)
+
+const (
+	// resendRows is how many rows one statement ships again: it locks them.
+	resendRows = 500
+	// mostWaiting bounds the keys that wait for the end of the comparison.
+	mostWaiting = 100000
+	// lockTries is how often a table is asked for whose writers don't let go.
+	lockTries = 10
+)
+
+// repairFull repairs early what is too much to keep.
+func (c *comparison) repairFull(ctx context.Context, t *table) error {
+	if len(t.resend) < mostWaiting && (c.InTransaction || len(t.resend) < resendRows) {
+		return nil
+	}
+	return c.repairRest(ctx, t)
+}
+
+// repairRest ships the rows again that were found, or says how.
+func (c *comparison) repairRest(ctx context.Context, t *table) error {
+	for len(t.resend) > 0 {
+		some := t.resend[:min(len(t.resend), resendRows)]
+		t.resend = t.resend[len(some):]
+		keys := keysJSON(t.keys, some)
+		if c.Repair == Print {
+			t.answer.Statements = append(t.answer.Statements, fmt.Sprintf("SELECT courier.resend(%s, %s);", literal(t.answer.Name), literal(keys)))
+			continue
+		}
+		sent, err := c.send(ctx, t, keys)
+		if err != nil {
+			return fmt.Errorf("ship rows of table %s again: %w", t.answer.Name, err)
+		}
+		t.answer.Resent += sent
+	}
+	return nil
+}
+
+// send queues rows. A table whose writers hold it is tried again.
+func (c *comparison) send(ctx context.Context, t *table, keys string) (int64, error) {
+	for try := 1; ; try++ {
+		text, _, err := session.Value(ctx, c.Session, "SELECT courier.resend($1::pg_catalog.oid::pg_catalog.regclass, $2::pg_catalog.jsonb)",
+			strconv.FormatUint(uint64(t.OID), 10), keys)
+		if err == nil {
+			return strconv.ParseInt(text, 10, 64)
+		}
+		var db *session.Error
+		if !errors.As(err, &db) || db.SQLState != "55P03" || try == lockTries {
+			return 0, err
+		}
+		if _, err := c.Session.Query(ctx, "SELECT pg_catalog.pg_sleep($1::pg_catalog.float8)",
+			strconv.FormatFloat((time.Duration(try)*100*time.Millisecond).Seconds(), 'f', 3, 64)); err != nil {
+			return 0, fmt.Errorf("wait for the table: %w", err)
+		}
+	}
+}
