@@ -74,22 +74,6 @@ $$;
 comment on function courier.compare(text, regclass[], int, interval) is
     'compares the tables of a subscription, or some of them, with those of the node, while both are written to; one row a table';
 
--- Chosen for a literal, so that a table that does not exist gives an error
--- with a hint. The caller's search_path applies, as it does for a regclass.
-create function courier.compare(
-    subscription_name text,
-    tables text[],
-    max_keys int default 100,
-    timeout interval default '5 min')
-returns table (relation regclass, equal boolean, rows_compared int8, missing int8, extra int8, different int8,
-               unsettled int8, dead_lettered int8, keys jsonb, keys_not_shown int8, note text)
-language sql
-as $$
-    select * from courier.compare($1, courier.find_relations($2), $3, $4)
-$$;
-comment on function courier.compare(text, text[], int, interval) is
-    'compares the tables of a subscription, or some of them, with those of the node, while both are written to; one row a table';
-
 create function courier.repair(
     subscription_name text,
     tables regclass[] default null,
@@ -115,28 +99,3 @@ end
 $$;
 comment on function courier.repair(text, regclass[], boolean, int, interval) is
     'compares like compare() and ships the rows that differ again, or only prints the statements that would; they arrive once the transaction has committed';
-
-create function courier.repair(
-    subscription_name text,
-    tables text[],
-    print boolean default false,
-    max_keys int default 100,
-    timeout interval default '5 min')
-returns table (relation regclass, missing int8, extra int8, different int8, unsettled int8, dead_lettered int8,
-               keys jsonb, keys_not_shown int8, resent int8, statements text[], note text)
-language sql
-as $$
-    select * from courier.repair($1, courier.find_relations($2), $3, $4, $5)
-$$;
-comment on function courier.repair(text, text[], boolean, int, interval) is
-    'compares like compare() and ships the rows that differ again, or only prints the statements that would; they arrive once the transaction has committed';
-
--- As find_relation(), which it calls for each name, without SET search_path on
--- purpose.
-create function courier.find_relations(relations text[]) returns pg_catalog.regclass[]
-language sql stable
-as $$
-    select pg_catalog.array_agg(courier.find_relation(r) order by n)
-    from pg_catalog.unnest(relations) with ordinality u (r, n)
-$$;
-comment on function courier.find_relations(text[]) is 'the relations of these names by the caller''s search_path, or an error with a hint';

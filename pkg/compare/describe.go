@@ -32,12 +32,12 @@ type table struct {
 
 // relation is the table on one side.
 type relation struct {
-	place   place
-	name    string // quoted
-	only    string // "ONLY ", or ""
-	where   string // condition on its rows
-	row     string // SQL of a row's text
-	columns []attribute
+	place    place
+	name     string // quoted
+	only     string // "ONLY ", or ""
+	where    string // condition on its rows
+	row      string // SQL of a row's text
+	columns  []attribute
 	physical bool // its rows have a place and a version
 }
 

@@ -199,4 +199,3 @@ func (t *table) conclude() {
 	add(t.keyless, "the table has no key: whole rows were counted")
 	a.Note = strings.Join(notes, "; ")
 }
-
