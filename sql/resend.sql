@@ -31,14 +31,15 @@ comment on function courier.equality(oid) is 'operator by which values of a type
 -- ends: who changes one has either committed before it is read, or is queued
 -- behind it. They are locked before they are queued (materialized): what a lock
 -- has waited for is then what is sent.
-create function courier.resend_present(relation regclass, keys jsonb) returns int8[]
+create function courier.resend_present(relation regclass, keys jsonb, replace boolean) returns int8[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     present int8[];
-    named text := (select case when c.relkind = 'r' then 'only ' else '' end || format('%I.%I', n.nspname, c.relname)
+    named text := (select format('%I.%I', n.nspname, c.relname)
                    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation);
+    only_word text := (select case when c.relkind = 'r' then 'only ' else '' end from pg_class c where c.oid = relation);
     conditions text := (
         select string_agg(format('"pg_courier row".%I %s (wanted.key ->> %L)::%s', a.attname, courier.equality(a.atttypid), a.attname,
                                  format_type(a.atttypid, -1)), ' and ')
@@ -47,23 +48,27 @@ declare
 begin
     execute format(
         'with found as materialized (
-             select wanted.n, "pg_courier row" as r
+             select wanted.n, row("pg_courier row".*)::%1$s as r
              from jsonb_array_elements($2) with ordinality as wanted (key, n)
-             join %s as "pg_courier row" on %s
+             join %2$s%1$s as "pg_courier row" on %3$s
              for share of "pg_courier row"
+         ), deleted as materialized (
+             select f.n, f.r, case when $3 then courier.enqueue_row($1, ''D'', f.r) end from found f
          ), queued as materialized (
-             select f.n, courier.enqueue_row($1, ''R'', f.r) from found f
+             select d.n, courier.enqueue_row($1, ''R'', d.r) from deleted d
          )
-         select array_agg(q.n) from queued q', named, conditions)
-    into present using relation, keys;
+         select array_agg(q.n) from queued q', named, only_word, conditions)
+    into present using relation, keys, replace;
     return coalesce(present, '{}');
 end
 $$;
-revoke execute on function courier.resend_present(regclass, jsonb) from public;
-comment on function courier.resend_present(regclass, jsonb) is
+revoke execute on function courier.resend_present(regclass, jsonb, boolean) from public;
+comment on function courier.resend_present(regclass, jsonb, boolean) is
     'queues the rows of these keys that exist; gives which those are';
 
-create function courier.resend(relation regclass, keys jsonb) returns int8
+-- replace: the node may bear a key that equals one of these and is written in
+-- another way, which an upsert would leave as it is.
+create function courier.resend(relation regclass, keys jsonb, replace boolean default false) returns int8
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '5s'
@@ -75,7 +80,7 @@ declare
 begin
     perform courier.require_administrator();
     perform courier.require_read_committed('resend');
-    if relation is null or keys is null then
+    if relation is null or keys is null or replace is null then
         return 0;
     end if;
     perform courier.require_captured(relation);
@@ -100,14 +105,14 @@ begin
                           (select string_agg(format('"%s": "..."', k), ', ') from unnest(key_columns) k));
     end if;
 
-    present := courier.resend_present(relation, keys);
+    present := courier.resend_present(relation, keys, replace);
     select jsonb_agg(e.key) into absent
     from jsonb_array_elements(keys) with ordinality e (key, n) where e.n <> all (present);
     if absent is not null then
         -- Nothing can be locked of a row that is not there, but the table: else
         -- one that is inserted meanwhile could be queued before its delete.
         execute format('lock table %s in share row exclusive mode', relation);
-        present := courier.resend_present(relation, absent);
+        present := courier.resend_present(relation, absent, replace);
         perform courier.enqueue_key(relation, key_columns, array(select e.key ->> k from unnest(key_columns) with ordinality u (k, i) order by i))
         from jsonb_array_elements(absent) with ordinality e (key, n)
         where e.n <> all (present);
@@ -115,15 +120,15 @@ begin
     return jsonb_array_length(keys);
 end
 $$;
-comment on function courier.resend(regclass, jsonb) is
-    'ships the rows of these keys again, in order with other changes: those that exist as they are, and a delete for those that do not';
+comment on function courier.resend(regclass, jsonb, boolean) is
+    'ships the rows of these keys again, in order with other changes: those that exist as they are (with replace, in place of what is deleted before), and a delete for those that do not';
 
 -- Chosen for a literal, so that a table that does not exist gives an error
 -- with a hint.
-create function courier.resend(relation text, keys jsonb) returns int8
+create function courier.resend(relation text, keys jsonb, replace boolean default false) returns int8
 language sql
 as $$
-    select courier.resend(courier.find_relation($1), $2)
+    select courier.resend(courier.find_relation($1), $2, $3)
 $$;
-comment on function courier.resend(text, jsonb) is
-    'ships the rows of these keys again, in order with other changes: those that exist as they are, and a delete for those that do not';
+comment on function courier.resend(text, jsonb, boolean) is
+    'ships the rows of these keys again, in order with other changes: those that exist as they are (with replace, in place of what is deleted before), and a delete for those that do not';

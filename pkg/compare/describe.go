@@ -18,6 +18,7 @@ type table struct {
 	here, there *relation
 	keys        []string // names of the key's columns
 	types       []string // in which bounds of ranges are compared, one a key column
+	casts       []string // in which a key is looked up, where it is not that of the column; "" where it is
 	collations  []string // " COLLATE …" or "", with which they are
 	variable    bool     // some of the types have values of any length
 	unindexed   bool     // ranges are not what an index of the table is ordered by
@@ -28,6 +29,7 @@ type table struct {
 	candidates map[string][]string // keys of rows that seemed to differ
 	unsent     map[Kind]bool       // differences that are none, since what would mend them is not sent
 	resend     [][]string          // keys of rows to ship again
+	replace    [][]string          // and of those to delete before
 }
 
 // relation is the table on one side.
@@ -262,33 +264,56 @@ func (t *table) matchKeys() {
 		t.types, t.collations, t.unindexed = []string{"pg_catalog.int8"}, []string{""}, true
 		return
 	}
-	for _, name := range t.keys {
+	t.casts = make([]string, len(t.keys))
+	for i, name := range t.keys {
 		mine, other := t.here.column(name), t.there.column(name)
-		alike := mine.base == other.base || mine.category == other.category && strings.Contains("ND", mine.category)
-		if mine.class == "" || other.class == "" || !alike {
+		typ := commonType(mine, other)
+		if typ == "" {
 			t.asText()
 			return
 		}
-		typ, collate := mine.base, ""
-		if typ == "character varying" {
-			typ = "text"
+		if mine.base != other.base {
+			t.casts[i] = typ
 		}
-		if mine.collation != "" {
-			collate = mine.collate
-			if mine.collation != other.collation || strings.HasPrefix(mine.collation, "other ") {
-				collate, t.unindexed = ` COLLATE "C"`, true
-			}
+		collate := mine.collate
+		if mine.collation != other.collation || strings.HasPrefix(mine.collation, "other ") {
+			collate, t.unindexed = ` COLLATE "C"`, true
 		}
 		t.types, t.collations = append(t.types, typ), append(t.collations, collate)
-		t.variable = t.variable || mine.class == "variable"
+		t.variable = t.variable || mine.class == "variable" || other.class == "variable"
 	}
 	t.variable = t.variable || len(t.keys) > 1
+}
+
+// commonType is a type in which the values of both columns can be compared, with
+// the help of an index on either; "" if there is none.
+func commonType(a, b *attribute) string {
+	among := func(types ...string) bool { return slices.Contains(types, a.base) && slices.Contains(types, b.base) }
+	switch {
+	case a.class == "" || b.class == "":
+		return ""
+	case among("text", "character varying"):
+		return "text"
+	case a.base == b.base:
+		return a.base
+	case among("smallint", "integer", "bigint"):
+		return "bigint"
+	case among("smallint", "integer", "bigint", "numeric"):
+		return "numeric"
+	case among("date", "timestamp without time zone", "timestamp with time zone"):
+		return "timestamp with time zone"
+	}
+	return ""
 }
 
 // asText lets keys be compared by their text.
 func (t *table) asText() {
 	t.types, t.collations, t.unindexed, t.variable = nil, nil, true, true
-	for range t.keys {
+	for i, name := range t.keys {
+		t.casts[i] = ""
+		if t.here.column(name).base != t.there.column(name).base {
+			t.casts[i] = "pg_catalog.text"
+		}
 		t.types, t.collations = append(t.types, "pg_catalog.text"), append(t.collations, ` COLLATE "C"`)
 	}
 }

@@ -48,6 +48,23 @@ func (c *comparison) requireStreaming(ctx context.Context) error {
 // longestPause is between two questions for the node's progress.
 const longestPause = 200 * time.Millisecond
 
+// unshipped is how long a subscription may be shipped by nobody, such as while a
+// process takes over from another, before that is an error.
+const unshipped = 30 * time.Second
+
+// isShipped says whether a process holds the subscription's lease.
+func (c *comparison) isShipped(ctx context.Context) (bool, error) {
+	held, _, err := session.Value(ctx, c.Session, `SELECT EXISTS (SELECT FROM pg_catalog.pg_locks AS l
+		WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted AND l.mode = 'ExclusiveLock'
+		  AND l.classid = 'courier.subscription'::pg_catalog.regclass AND l.objid = $1::pg_catalog.oid
+		  AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()))`,
+		strconv.Itoa(c.sub.ID))
+	if err != nil {
+		return false, fmt.Errorf("look for who ships: %w", err)
+	}
+	return held == "t", nil
+}
+
 // catchUp waits until the node has applied everything that the source has shown
 // so far.
 func (c *comparison) catchUp(ctx context.Context) error {
@@ -55,7 +72,7 @@ func (c *comparison) catchUp(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("take the source's position: %w", err)
 	}
-	began := time.Now()
+	began, shipped := time.Now(), time.Now()
 	pause := 2 * time.Millisecond
 	for {
 		rows, err := c.target.link.Query(ctx, "SELECT position FROM courier_target.progress WHERE subscription = "+literal(c.sub.ProgressKey), 1)
@@ -74,10 +91,23 @@ func (c *comparison) catchUp(ctx context.Context) error {
 		if err := c.requireStreaming(ctx); err != nil {
 			return err
 		}
+		if pause == longestPause {
+			held, err := c.isShipped(ctx)
+			switch {
+			case err != nil:
+				return err
+			case held:
+				shipped = time.Now()
+			case time.Since(shipped) > unshipped:
+				return &session.Error{SQLState: "55000", Message: fmt.Sprintf("nobody ships subscription %q", c.Subscription),
+					Detail: "The node has not applied yet what the source has committed.",
+					Hint:   fmt.Sprintf("Start courier run, or SELECT courier.ship('%s'), and run it again.", c.Subscription)}
+			}
+		}
 		if time.Since(began) > c.Timeout {
 			return &session.Error{SQLState: "55000",
 				Message: fmt.Sprintf("node %s has not applied in %s what the source had committed", c.sub.Node, c.Timeout),
-				Hint:    fmt.Sprintf("See SELECT * FROM courier.subscription_status. If nobody ships the subscription: SELECT courier.ship('%s').", c.Subscription)}
+				Hint:    fmt.Sprintf("See SELECT * FROM courier.subscription_status. SELECT courier.ship('%s') says what keeps it.", c.Subscription)}
 		}
 		if _, err := c.Session.Query(ctx, "SELECT pg_catalog.pg_sleep($1::pg_catalog.float8)", strconv.FormatFloat(pause.Seconds(), 'f', 4, 64)); err != nil {
 			return fmt.Errorf("wait for the node: %w", err)

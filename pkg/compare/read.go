@@ -310,14 +310,21 @@ func (c *comparison) lookUp(ctx context.Context, t *table, r *relation, keys [][
 	}
 	var lists, names, conditions []string
 	for i, name := range t.keys {
-		column := make([]string, len(keys))
+		values := make([]string, len(keys))
 		for j, key := range keys {
-			column[j] = key[i]
+			values[j] = key[i]
 		}
-		lists = append(lists, "pg_catalog.unnest("+s.value(textArray(column), "pg_catalog.text[]")+")")
+		lists = append(lists, "pg_catalog.unnest("+s.value(textArray(values), "pg_catalog.text[]")+")")
 		names = append(names, "k"+strconv.Itoa(i))
 		a := r.column(name)
-		conditions = append(conditions, fmt.Sprintf("%s %s \"pg_courier wanted\".k%d::%s", identifier(name), a.equal, i, a.typ))
+		column, equal, typ := identifier(name), a.equal, a.typ
+		if cast := t.casts[i]; cast != "" {
+			equal, typ = "=", cast
+			if cast == "pg_catalog.text" {
+				column = "pg_catalog.concat(" + column + ")"
+			}
+		}
+		conditions = append(conditions, fmt.Sprintf("%s %s \"pg_courier wanted\".k%d::%s", column, equal, i, typ))
 	}
 	// In the inner query nothing but the row's own columns goes by a bare name.
 	fmt.Fprintf(s, "SELECT n, %s FROM ROWS FROM (%s) WITH ORDINALITY AS \"pg_courier wanted\" (%s, n) CROSS JOIN LATERAL (SELECT %s%s OFFSET 0) AS q",

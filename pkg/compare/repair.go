@@ -21,7 +21,8 @@ const (
 
 // repairFull repairs early what is too much to keep.
 func (c *comparison) repairFull(ctx context.Context, t *table) error {
-	if len(t.resend) < mostWaiting && (c.InTransaction || len(t.resend) < resendRows) {
+	waiting := len(t.resend) + len(t.replace)
+	if waiting < mostWaiting && (c.InTransaction || waiting < resendRows) {
 		return nil
 	}
 	return c.repairRest(ctx, t)
@@ -29,15 +30,27 @@ func (c *comparison) repairFull(ctx context.Context, t *table) error {
 
 // repairRest ships the rows again that were found, or says how.
 func (c *comparison) repairRest(ctx context.Context, t *table) error {
-	for len(t.resend) > 0 {
-		some := t.resend[:min(len(t.resend), resendRows)]
-		t.resend = t.resend[len(some):]
-		keys := keysJSON(t.keys, some)
+	if err := c.repairKeys(ctx, t, t.replace, true); err != nil {
+		return err
+	}
+	err := c.repairKeys(ctx, t, t.resend, false)
+	t.replace, t.resend = nil, nil
+	return err
+}
+
+func (c *comparison) repairKeys(ctx context.Context, t *table, keys [][]string, replace bool) error {
+	for len(keys) > 0 {
+		some := keysJSON(t.keys, keys[:min(len(keys), resendRows)])
+		keys = keys[min(len(keys), resendRows):]
 		if c.Repair == Print {
-			t.answer.Statements = append(t.answer.Statements, fmt.Sprintf("SELECT courier.resend(%s, %s);", literal(t.answer.Name), literal(keys)))
+			option := ""
+			if replace {
+				option = ", replace => true"
+			}
+			t.answer.Statements = append(t.answer.Statements, fmt.Sprintf("SELECT courier.resend(%s, %s%s);", literal(t.answer.Name), literal(some), option))
 			continue
 		}
-		sent, err := c.send(ctx, t, keys)
+		sent, err := c.send(ctx, t, some, replace)
 		if err != nil {
 			return fmt.Errorf("ship rows of table %s again: %w", t.answer.Name, err)
 		}
@@ -47,10 +60,10 @@ func (c *comparison) repairRest(ctx context.Context, t *table) error {
 }
 
 // send queues rows. A table whose writers hold it is tried again.
-func (c *comparison) send(ctx context.Context, t *table, keys string) (int64, error) {
+func (c *comparison) send(ctx context.Context, t *table, keys string, replace bool) (int64, error) {
 	for try := 1; ; try++ {
-		text, _, err := session.Value(ctx, c.Session, "SELECT courier.resend($1::pg_catalog.oid::pg_catalog.regclass, $2::pg_catalog.jsonb)",
-			strconv.FormatUint(uint64(t.OID), 10), keys)
+		text, _, err := session.Value(ctx, c.Session, "SELECT courier.resend($1::pg_catalog.oid::pg_catalog.regclass, $2::pg_catalog.jsonb, $3::pg_catalog.bool)",
+			strconv.FormatUint(uint64(t.OID), 10), keys, strconv.FormatBool(replace))
 		if err == nil {
 			return strconv.ParseInt(text, 10, 64)
 		}

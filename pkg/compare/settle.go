@@ -19,6 +19,7 @@ type verdict struct {
 	kind  Kind // "" while it is open
 	key   []string
 	equal bool
+	other bool  // the node has the key, written in another way
 	count int64 // rows that differ, and rows that were compared
 	all   int64
 }
@@ -100,7 +101,7 @@ func decide(again bool, s, t, sAgain, tAgain *row) verdict {
 		case s.count < t.count:
 			v.kind, v.count, v.all = Extra, t.count-s.count, t.count
 		default:
-			v.kind = Different
+			v.kind, v.other = Different, joined(s.key) != joined(t.key)
 		}
 		return v
 	case sAgain == nil && t != nil && tAgain != nil && t.version == tAgain.version:
@@ -138,7 +139,11 @@ func (c *comparison) record(ctx context.Context, t *table, found []verdict) erro
 		if letters[i] {
 			t.answer.DeadLettered++
 		} else if c.Repair != Nothing && !t.keyless {
-			t.resend = append(t.resend, v.key)
+			if v.other {
+				t.replace = append(t.replace, v.key)
+			} else {
+				t.resend = append(t.resend, v.key)
+			}
 		}
 		if t.keyless || len(t.answer.Keys) >= c.MaxKeys {
 			t.answer.NotShown += v.count
