@@ -26,57 +26,79 @@ $$;
 revoke execute on function courier.equality(oid) from public;
 comment on function courier.equality(oid) is 'operator by which values of a type are compared in a key';
 
--- Queues those of the wanted rows that exist, and gives the places of their
--- keys in the list. The rows are locked against changes until the transaction
--- ends: who changes one has either committed before it is read, or is queued
--- behind it. They are locked before they are queued (materialized): what a lock
--- has waited for is then what is sent.
-create function courier.resend_present(relation regclass, keys jsonb, replace boolean) returns int8[]
-language plpgsql
+-- What a statement reads to find the rows of keys, given as $2: the rows are
+-- "pg_courier row", the keys wanted.key, and their places wanted.n.
+create function courier.wanted_rows(relation regclass) returns text
+language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
+    select format('jsonb_array_elements($2) with ordinality as wanted (key, n) join %s%I.%I as "pg_courier row" on %s',
+                  case when c.relkind = 'r' then 'only ' else '' end, s.nspname, c.relname,
+                  string_agg(format('"pg_courier row".%I %s (wanted.key ->> %L)::%s', a.attname, courier.equality(a.atttypid),
+                                    a.attname, format_type(a.atttypid, -1)), ' and '))
+    from pg_class c
+    join pg_namespace s on s.oid = c.relnamespace
+    join pg_attribute a on a.attrelid = c.oid and a.attname = any (courier.key_columns(relation))
+    where c.oid = relation
+    group by c.relkind, s.nspname, c.relname
+$$;
+revoke execute on function courier.wanted_rows(regclass) from public;
+comment on function courier.wanted_rows(regclass) is 'FROM clause of a statement that finds rows by their keys';
+
+-- The rows are locked against changes until the transaction ends: who changes
+-- one has either committed before it is read, or is queued behind it. They are
+-- locked before they are queued (materialized), so that what is sent is what is
+-- locked. Nothing can be locked of a row that is not there, but the table: else
+-- one that is inserted meanwhile could be queued before its delete. That lock
+-- comes first, and rows are not waited for, so that no writer who waits for one
+-- of our locks has one that we wait for.
+create function courier.resend_once(relation regclass, key_columns text[], keys jsonb, replace boolean) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
+as $$
 declare
+    wanted_rows text := courier.wanted_rows(relation);
     present int8[];
-    named text := (select format('%I.%I', n.nspname, c.relname)
-                   from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation);
-    only_word text := (select case when c.relkind = 'r' then 'only ' else '' end from pg_class c where c.oid = relation);
-    conditions text := (
-        select string_agg(format('"pg_courier row".%I %s (wanted.key ->> %L)::%s', a.attname, courier.equality(a.atttypid), a.attname,
-                                 format_type(a.atttypid, -1)), ' and ')
-        from unnest(courier.key_columns(relation)) k
-        join pg_attribute a on a.attrelid = relation and a.attname = k);
+    found int8;
 begin
+    execute format('select count(distinct wanted.n) from %s', wanted_rows) into found using relation, keys;
+    if found < jsonb_array_length(keys) then
+        execute format('lock table %s in share row exclusive mode', relation);
+    end if;
     execute format(
         'with found as materialized (
-             select wanted.n, row("pg_courier row".*)::%1$s as r
-             from jsonb_array_elements($2) with ordinality as wanted (key, n)
-             join %2$s%1$s as "pg_courier row" on %3$s
-             for share of "pg_courier row"
+             select wanted.n, row("pg_courier row".*)::%s as r from %s for share of "pg_courier row" nowait
          ), deleted as materialized (
              select f.n, f.r, case when $3 then courier.enqueue_row($1, ''D'', f.r) end from found f
          ), queued as materialized (
              select d.n, courier.enqueue_row($1, ''R'', d.r) from deleted d
          )
-         select array_agg(q.n) from queued q', named, only_word, conditions)
+         select array_agg(q.n) from queued q', relation, wanted_rows)
     into present using relation, keys, replace;
-    return coalesce(present, '{}');
+    -- A row that has gone since the first look was deleted by somebody whose
+    -- delete is queued.
+    if found < jsonb_array_length(keys) then
+        perform courier.enqueue_key(relation, key_columns,
+                                    array(select e.key ->> k from unnest(key_columns) with ordinality u (k, i) order by i))
+        from jsonb_array_elements(keys) with ordinality e (key, n)
+        where e.n <> all (coalesce(present, '{}'));
+    end if;
 end
 $$;
-revoke execute on function courier.resend_present(regclass, jsonb, boolean) from public;
-comment on function courier.resend_present(regclass, jsonb, boolean) is
-    'queues the rows of these keys that exist; gives which those are';
+revoke execute on function courier.resend_once(regclass, text[], jsonb, boolean) from public;
+comment on function courier.resend_once(regclass, text[], jsonb, boolean) is
+    'queues the rows of these keys, or an error at once if somebody has locked them';
 
 -- replace: the node may bear a key that equals one of these and is written in
 -- another way, which an upsert would leave as it is.
 create function courier.resend(relation regclass, keys jsonb, replace boolean default false) returns int8
 language plpgsql
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '5s'
 as $$
 declare
     key_columns text[];
-    absent jsonb;
-    present int8[];
+    tries constant int := 20;
 begin
     perform courier.require_administrator();
     perform courier.require_read_committed('resend');
@@ -104,20 +126,20 @@ begin
             hint = format('As in SELECT courier.resend(%L, ''[{%s}]'').', relation,
                           (select string_agg(format('"%s": "..."', k), ', ') from unnest(key_columns) k));
     end if;
-
-    present := courier.resend_present(relation, keys, replace);
-    select jsonb_agg(e.key) into absent
-    from jsonb_array_elements(keys) with ordinality e (key, n) where e.n <> all (present);
-    if absent is not null then
-        -- Nothing can be locked of a row that is not there, but the table: else
-        -- one that is inserted meanwhile could be queued before its delete.
-        execute format('lock table %s in share row exclusive mode', relation);
-        present := courier.resend_present(relation, absent, replace);
-        perform courier.enqueue_key(relation, key_columns, array(select e.key ->> k from unnest(key_columns) with ordinality u (k, i) order by i))
-        from jsonb_array_elements(absent) with ordinality e (key, n)
-        where e.n <> all (present);
-    end if;
-    return jsonb_array_length(keys);
+    for try in 1 .. tries loop
+        begin
+            perform courier.resend_once(relation, key_columns, keys, replace);
+            return jsonb_array_length(keys);
+        exception when lock_not_available then
+            if try = tries then
+                raise exception using
+                    errcode = 'lock_not_available',
+                    message = format('rows of table %s can''t be shipped again now, because others have locked them or the table', relation),
+                    hint = 'Run it again when their transactions have ended: SELECT * FROM pg_stat_activity WHERE xact_start IS NOT NULL ORDER BY xact_start.';
+            end if;
+        end;
+        perform pg_sleep(0.05 * try);
+    end loop;
 end
 $$;
 comment on function courier.resend(regclass, jsonb, boolean) is

@@ -245,6 +245,9 @@ func (c *comparison) matchColumns(t *table) error {
 	for _, name := range names {
 		mine, other := t.here.column(name), t.there.column(name)
 		value := identifier(name)
+		if mine.base == "bytea" && other.base == "bytea" {
+			value = "pg_catalog.md5(" + value + ")" // its text may be very long
+		}
 		there = append(there, value)
 		if mine.full != other.full && other.builtin {
 			// what the node makes of the text that it is sent

@@ -2,10 +2,8 @@ package compare
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/session"
 )
@@ -15,8 +13,6 @@ const (
 	resendRows = 500
 	// mostWaiting bounds the keys that wait for the end of the comparison.
 	mostWaiting = 100000
-	// lockTries is how often a table is asked for whose writers don't let go.
-	lockTries = 10
 )
 
 // repairFull repairs early what is too much to keep.
@@ -59,21 +55,12 @@ func (c *comparison) repairKeys(ctx context.Context, t *table, keys [][]string, 
 	return nil
 }
 
-// send queues rows. A table whose writers hold it is tried again.
+// send queues rows.
 func (c *comparison) send(ctx context.Context, t *table, keys string, replace bool) (int64, error) {
-	for try := 1; ; try++ {
-		text, _, err := session.Value(ctx, c.Session, "SELECT courier.resend($1::pg_catalog.oid::pg_catalog.regclass, $2::pg_catalog.jsonb, $3::pg_catalog.bool)",
-			strconv.FormatUint(uint64(t.OID), 10), keys, strconv.FormatBool(replace))
-		if err == nil {
-			return strconv.ParseInt(text, 10, 64)
-		}
-		var db *session.Error
-		if !errors.As(err, &db) || db.SQLState != "55P03" || try == lockTries {
-			return 0, err
-		}
-		if _, err := c.Session.Query(ctx, "SELECT pg_catalog.pg_sleep($1::pg_catalog.float8)",
-			strconv.FormatFloat((time.Duration(try)*100*time.Millisecond).Seconds(), 'f', 3, 64)); err != nil {
-			return 0, fmt.Errorf("wait for the table: %w", err)
-		}
+	text, _, err := session.Value(ctx, c.Session, "SELECT courier.resend($1::pg_catalog.oid::pg_catalog.regclass, $2::pg_catalog.jsonb, $3::pg_catalog.bool)",
+		strconv.FormatUint(uint64(t.OID), 10), keys, strconv.FormatBool(replace))
+	if err != nil {
+		return 0, err
 	}
+	return strconv.ParseInt(text, 10, 64)
 }
