@@ -16,17 +16,17 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/pgtest"
 )
 
-// comparedRows is how many rows the large table of the tests has.
-func comparedRows(t *testing.T) int {
+// numberOf reads a number from the environment.
+func numberOf(t *testing.T, variable string, standard int) int {
 	t.Helper()
-	text := os.Getenv("COURIER_TEST_COMPARE_ROWS")
+	text := os.Getenv(variable)
 	if text == "" {
-		return 20000
+		return standard
 	}
-	rows, err := strconv.Atoi(text)
-	require.NoError(t, err, "COURIER_TEST_COMPARE_ROWS")
-	require.GreaterOrEqual(t, rows, 2000, "COURIER_TEST_COMPARE_ROWS")
-	return rows
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err, variable)
+	require.Positive(t, n, variable)
+	return n
 }
 
 // startCompared is startReplica with tables that hold the same rows on both
@@ -111,14 +111,14 @@ func (r *replica) compare(args ...string) (int, map[string]comparedTable) {
 // three planted differences, each of another kind, exactly those are found; and a
 // repair mends them while the load goes on.
 func TestCompareUnderLoad(t *testing.T) {
-	rows := comparedRows(t)
+	rows := 1000 * numberOf(t, "COURIER_TEST_COMPARE_THOUSANDS", 20)
 	r := startCompared(t, rows)
 	courier := r.startSidecar()
 	r.wait()
 	work := r.startLoad(15*time.Minute, false, "-c", "4", "-j", "2", "-R", "150", "-D", fmt.Sprintf("thousands=%d", rows/1000), "-f", "testdata/compare_load.sql")
 	eventually(t, "the load to begin", func() bool { return r.sourceValue("SELECT n > 50 FROM counter") == "t" })
 
-	for range 20 {
+	for range numberOf(t, "COURIER_TEST_COMPARISONS", 20) {
 		code, tables := r.compare()
 		require.Equal(t, 0, code, "a false report: %+v", tables)
 		require.GreaterOrEqual(t, tables["public.item"].Rows, int64(rows*9/10))

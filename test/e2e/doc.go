@@ -11,6 +11,10 @@
 //	COURIER_TEST_SUBSCRIPTIONS
 //	                      how many subscriptions TestManySubscriptions has; 200
 //	                      are promised, 40 are the default
+//	COURIER_TEST_COMPARE_THOUSANDS, COURIER_TEST_COMPARISONS
+//	                      how many thousand rows the table has that
+//	                      TestCompareUnderLoad compares, and how often; 5000 and
+//	                      20 are promised, 20 and 20 are the default
 //
 // With more than 8 seconds a blackhole lasts 30 s at least.
 //
