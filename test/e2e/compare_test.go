@@ -115,7 +115,7 @@ func TestCompareUnderLoad(t *testing.T) {
 	r := startCompared(t, rows)
 	courier := r.startSidecar()
 	r.wait()
-	work := r.startLoad(15*time.Minute, false, "-c", "4", "-j", "2", "-R", "150", "-D", fmt.Sprintf("thousands=%d", rows/1000), "-f", "testdata/compare_load.sql")
+	work := r.startLoad(time.Hour, false, "-c", "4", "-j", "2", "-R", "150", "-D", fmt.Sprintf("thousands=%d", rows/1000), "-f", "testdata/compare_load.sql")
 	eventually(t, "the load to begin", func() bool { return r.sourceValue("SELECT n > 50 FROM counter") == "t" })
 
 	for range numberOf(t, "COURIER_TEST_COMPARISONS", 20) {

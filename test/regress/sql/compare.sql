@@ -54,7 +54,8 @@ create table shop.part (id int, region text, v text, primary key (id, region)) p
 create table shop.part_eu partition of shop.part for values in ('eu');
 create table shop.part_us (v text, region text not null, id int not null);
 alter table shop.part attach partition shop.part_us for values in ('us');
-create table shop.parent (id int primary key, v text);
+create table shop.parent (gone int, id int primary key, v text);
+alter table shop.parent drop gone;
 create table shop.child () inherits (shop.parent);
 create table shop.log (at int, what text);
 create table shop."W""eird t" ("the ""key""" text primary key, "pg_courier row" text, r text, v text, "wanted" text, n text);
@@ -83,7 +84,7 @@ select courier.create_subscription('s', 'eu', '{default,log}');
 select * from error_of($$select * from courier.compare('s')$$);
 insert into shop.item (id, name, price, secret) select i, 'item ' || i, i * 1.50, 'secret' from generate_series(1, 3000) i;
 insert into shop.pair select chr(65 + i % 26) || i, i % 5, 1 / i::float8 from generate_series(1, 2000) i;
-insert into shop.word select 'Word ' || i, i from generate_series(1, 50) i;
+insert into shop.word select 'Word ' || i, i from generate_series(1, 12000) i;
 insert into shop.code select 'c' || i, '2026-01-01 12:00:00.123456+02' from generate_series(1, 50) i;
 insert into shop.odd select l, 'a' || i || '@x', tsrange('2026-01-01', '2026-01-02'), b'101', '{"a":  1}'
 from unnest(enum_range(null::shop.level)) l, generate_series(1, 20) i;
@@ -92,7 +93,7 @@ insert into shop.typed values (1, 1.5, '{"b": 1, "a":2}', 'abc', '2026-01-01 00:
 insert into shop.part select i, case i % 2 when 0 then 'eu' else 'us' end, 'v' from generate_series(1, 100) i;
 insert into shop.parent values (1, 'one');
 insert into shop.child values (2, 'two');
-insert into shop.log select i % 3, 'x' from generate_series(1, 100) i;
+insert into shop.log select i % 3, 'x' || i % 500 from generate_series(1, 12000) i;
 insert into shop."W""eird t" values (E'a"b''c\\d\n{},', '1', '2', '3', '4', null), ('', null, null, null, null, ''), ('NULL', 'null', null, null, null, null);
 select courier.ship('s') > 0 as shipped;
 
