@@ -53,7 +53,7 @@ type attribute struct {
 	class     string // fixed, variable, or "": has no order that is the same in any search_path
 	generated bool
 	builtin   bool   // its type is
-	collation string // identity of its collation; "" if it has none
+	collation string // identity of its collation, with its version; "" if it has none
 	collate   string // clause that names it
 	equal     string // operator
 }
@@ -71,10 +71,13 @@ const askColumns = `SELECT a.attname, pg_catalog.format_type(a.atttypid, a.attty
 	a.attgenerated <> '', t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace,
 	CASE WHEN a.attcollation = 0 THEN NULL
 	     WHEN a.attcollation = 100 THEN (SELECT pg_catalog.concat_ws(' ', 'default', pg_catalog.to_jsonb(d) ->> 'datlocprovider', d.datcollate,
-	              pg_catalog.to_jsonb(d) ->> 'daticulocale', pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticurules')
+	              pg_catalog.to_jsonb(d) ->> 'daticulocale', pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticurules',
+	              coalesce((SELECT pg_catalog.max(pg_catalog.pg_collation_actual_version(co.oid)) FROM pg_catalog.pg_collation co
+	                        WHERE co.collprovider = 'c' AND co.collcollate = d.datcollate), pg_catalog.to_jsonb(d) ->> 'datcollversion'))
 	          FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
 	     ELSE (SELECT CASE WHEN co.collisdeterministic THEN '' ELSE 'other ' END || pg_catalog.concat_ws(' ', cn.nspname, co.collname, co.collprovider,
-	              co.collcollate, pg_catalog.to_jsonb(co) ->> 'colliculocale', pg_catalog.to_jsonb(co) ->> 'colllocale', pg_catalog.to_jsonb(co) ->> 'collicurules')
+	              co.collcollate, pg_catalog.to_jsonb(co) ->> 'colliculocale', pg_catalog.to_jsonb(co) ->> 'colllocale', pg_catalog.to_jsonb(co) ->> 'collicurules',
+	              pg_catalog.pg_collation_actual_version(co.oid))
 	           FROM pg_catalog.pg_collation co JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace WHERE co.oid = a.attcollation) END,
 	CASE WHEN a.attcollation IN (0, 100) THEN '' ELSE (SELECT pg_catalog.format(' COLLATE %I.%I', cn.nspname, co.collname)
 	     FROM pg_catalog.pg_collation co JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace WHERE co.oid = a.attcollation) END,

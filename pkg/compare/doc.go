@@ -32,13 +32,14 @@
 // made it (xmin). Where the node's table is a view or a foreign table, an extra
 // row's version is its hash.
 //
-// What the answers say does not depend on how the two servers sort: a row that
-// falls into other ranges there only costs a closer look. Rows are found by
+// Both sides must sort keys alike, or a row could fall into no range that is read
+// again. Where their collations are not the same, in the same version, texts are
+// compared byte by byte, in an order that no index has. Rows are looked up by
 // equality of their key.
 //
 // Memory is bounded by the number of ranges, by a batch of rows, and by the keys
 // that are kept for the answer and for the repair.
 //
-// A hash has 64 bits, of which a range has two independent sums, so a range that
-// differs seems equal once in 2^128, a row in a list once in 2^64.
+// A row has two hashes of 64 bits, of which a range has the sums, so what differs
+// seems equal once in 2^128.
 package compare
