@@ -27,7 +27,7 @@ func main() {
 		HideVersion:               true,
 		HideHelpCommand:           true,
 		DisableSliceFlagSeparator: true, // a connection string may have commas
-		Commands:                  []*cli.Command{runCommand(), statusCommand(), doctorCommand(), versionCommand()},
+		Commands:                  []*cli.Command{runCommand(), statusCommand(), doctorCommand(), compareCommand(), versionCommand()},
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return cli.Exit(err, exitUsage)
 		},

@@ -141,5 +141,6 @@ func courier_engine_free(outcome *C.CourierOutcome) {
 		outcome.failure.hint, outcome.failure.context} {
 		C.free(unsafe.Pointer(text))
 	}
-	outcome.failure = C.CourierFailure{}
+	C.free(unsafe.Pointer(outcome.answer))
+	outcome.answer, outcome.failure = nil, C.CourierFailure{}
 }

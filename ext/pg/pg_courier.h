@@ -129,6 +129,7 @@ extern void courier_filters_build(CourierRelation *entry, Relation rel);
 extern void courier_filters_apply(CourierRelation *relation,
 								  TupleTableSlot *old_row,
 								  TupleTableSlot *new_row);
+extern void courier_filters_assume_old(CourierRelation *relation);
 extern void courier_filters_pass_old(CourierRelation *relation);
 extern void courier_put_filter_results(CourierRelation *relation);
 

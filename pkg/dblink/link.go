@@ -156,10 +156,23 @@ func (l *Link) Query(ctx context.Context, sql string, columns int) ([]session.Ro
 	return rows, nil
 }
 
+// Rows returns what Query would, of one statement that Send started.
+func (l *Link) Rows(ctx context.Context, columns int) ([]session.Row, error) {
+	rows, err := l.rows(ctx, columns)
+	if err != nil {
+		return nil, fmt.Errorf("query node %s: %w", l.node, err)
+	}
+	return rows, nil
+}
+
 func (l *Link) query(ctx context.Context, sql string, columns int) ([]session.Row, error) {
 	if err := l.send(ctx, []byte(sql)); err != nil {
 		return nil, err
 	}
+	return l.rows(ctx, columns)
+}
+
+func (l *Link) rows(ctx context.Context, columns int) ([]session.Row, error) {
 	l.busy = false
 	_, err := l.await(ctx, "SELECT ready, silent, unacknowledged FROM courier.remote_poll($1, $2::pg_catalog.int4)")
 	if err != nil {

@@ -22,6 +22,10 @@
 //	                      -timeout ends it. Schema i of a run has the seed
 //	                      COURIER_SEED + i: to see one again, set this to 1 and
 //	                      COURIER_SEED to its seed
+//	COURIER_TEST_COMPARE_THOUSANDS, COURIER_TEST_COMPARISONS
+//	                      how many thousand rows the table has that
+//	                      TestCompareUnderLoad compares, and how often; 5000 and
+//	                      20 are promised, 20 and 20 are the default
 //
 // With more than 8 seconds a blackhole lasts 30 s at least.
 //
