@@ -33,6 +33,11 @@ type config struct {
 	latencySeconds int
 	latencyRates   []int
 
+	sustainedSeconds int
+	backlogSizes     []int
+	fanOutTargets    []int
+	fanInSources     []int
+
 	commitRounds   int
 	commitSeconds  int
 	commitSessions int
@@ -55,6 +60,10 @@ func parseFlags() (*config, error) {
 	flag.IntVar(&c.latencyRounds, "latency-rounds", 1, "rounds of latency and link-latency")
 	flag.IntVar(&c.latencySeconds, "latency-seconds", 20, "length of a measurement of latency")
 	rates := flag.String("latency-rates", "10,200,1000", "transactions a second, comma-separated")
+	flag.IntVar(&c.sustainedSeconds, "sustained-seconds", 8, "length of a step of sustained")
+	backlogs := flag.String("backlog-sizes", "10000,100000,1000000,10000000", "changes of the backlogs of backlog")
+	fanOut := flag.String("fan-out-targets", "1,2,4,8", "numbers of targets of fan-out")
+	fanIn := flag.String("fan-in-sources", "1,10,100", "numbers of source databases of fan-in")
 	flag.IntVar(&c.commitRounds, "commit-rounds", 15, "rounds of commit")
 	flag.IntVar(&c.commitSeconds, "commit-seconds", 1, "length of a measurement of commit")
 	flag.IntVar(&c.commitSessions, "commit-sessions", 64, "sessions that commit")
@@ -69,7 +78,7 @@ func parseFlags() (*config, error) {
 		return nil, fmt.Errorf("there is no argument %q", flag.Arg(0))
 	}
 	if min(c.rounds, c.captureRounds, c.captureRows, c.latencyRounds, c.latencySeconds, c.commitRounds, c.commitSeconds,
-		c.commitSessions, c.tpcbScale, c.tpcbSeconds) < 1 {
+		c.commitSessions, c.tpcbScale, c.tpcbSeconds, c.sustainedSeconds) < 1 {
 		return nil, errors.New("rounds, rows, seconds and sessions start at 1")
 	}
 	if c.rows < batchRows {
@@ -78,6 +87,14 @@ func parseFlags() (*config, error) {
 	var err error
 	if c.latencyRates, err = numbers("-latency-rates", *rates); err != nil {
 		return nil, err
+	}
+	for name, list := range map[string]struct {
+		text *string
+		into *[]int
+	}{"-backlog-sizes": {backlogs, &c.backlogSizes}, "-fan-out-targets": {fanOut, &c.fanOutTargets}, "-fan-in-sources": {fanIn, &c.fanInSources}} {
+		if *list.into, err = numbers(name, *list.text); err != nil {
+			return nil, err
+		}
 	}
 	if err := c.choose(*only, *chosen); err != nil {
 		return nil, err

@@ -60,9 +60,11 @@ const (
 	ours      = "worker"   // what is compared with every peer
 )
 
-// options are those of the system's servers.
-func (s *system) options() ([]pgtest.Option, error) {
-	set := maps.Clone(s.settings)
+// options are those of the system's servers, with further settings.
+func (s *system) options(further map[string]string) ([]pgtest.Option, error) {
+	set := make(map[string]string)
+	maps.Copy(set, s.settings)
+	maps.Copy(set, further)
 	if _, wanted := set[pluginList]; wanted {
 		known, err := serverKnows(pluginList)
 		if err != nil {
