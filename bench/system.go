@@ -107,7 +107,7 @@ var systems = []*system{
 	{name: "jsonb-queue", title: "a plpgsql trigger that queues jsonb, and a loop that sends it over dblink, made at home", share: 0.2,
 		lacks: []string{"copy"}, setup: newJSONBQueue},
 	{name: "dblink-row", title: "a trigger that sends each row over dblink, as in articles", share: 0.02,
-		synchronous: true, lacks: []string{"copy", "latency"}, setup: newRowByRow},
+		synchronous: true, lacks: []string{"copy", "latency", "link", "link-latency", "sustained"}, setup: newRowByRow},
 }
 
 func systemNames() []string {
