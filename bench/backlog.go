@@ -16,15 +16,22 @@ var grown = &workload{
 	arrived: func(n int) string { return fmt.Sprintf("SELECT EXISTS (SELECT FROM acc WHERE aid = %d)", n) },
 }
 
-// growBacklog ships backlogs of growing size, each with a fresh pair of servers.
+// growBacklog ships backlogs of growing size, each with a fresh pair of servers. Time
+// to start is in all of them: what a further change costs is the difference of two.
 func (b *bench) growBacklog(ctx context.Context) error {
 	return b.systemRounds(ctx, b.rounds, func(s *system, round int) error {
-		for _, n := range b.backlogSizes {
+		var seconds, further []float64
+		for i, n := range b.backlogSizes {
 			values, err := b.shipFresh(ctx, s, grown, n)
 			if err != nil {
 				return fmt.Errorf("backlog of %d: %w", n, err)
 			}
 			values["time"] = values["seconds"] * 1e6 / float64(n)
+			seconds = append(seconds, values["seconds"])
+			if i > 0 {
+				further = append(further, (seconds[i]-seconds[i-1])*1e6/float64(n-b.backlogSizes[i-1]))
+				values["further"], values["flat"] = further[i-1], further[i-1]/further[0]*100
+			}
 			values["cpu"] = values["source_cpu"] + values["shipper_cpu"] + values["target_cpu"]
 			b.record(sample{Case: number(float64(n), 0) + " changes", X: float64(n), System: s.name, Round: round, Values: values})
 		}

@@ -66,7 +66,7 @@ func TestScenariosAndSystemsAreNamedOnce(t *testing.T) {
 // measured is a report of two rounds in which pg_courier is 2 and 4 times as fast,
 // and its p50 half as long.
 func measured() *report {
-	r := &report{Date: "2026-01-02", PostgreSQL: "postgres 15", Systems: []named{{reference, "it"}}}
+	r := &report{Date: "2026-01-02", PostgreSQL: "postgres 15", Systems: []named{{Name: reference, Title: "it", Share: 1}}}
 	add := func(scenario, named, system string, round int, key string, value float64) {
 		r.Samples = append(r.Samples, sample{Scenario: scenario, Case: named, System: system, Round: round, Values: map[string]float64{key: value}})
 	}

@@ -84,7 +84,7 @@ func (b *bench) startCaptures(ctx context.Context, tables []*table, prepare func
 	}
 	databases := make(map[string]*server)
 	var there []*capture
-	for _, way := range captures {
+	for _, way := range b.ways {
 		absent, err := way.needs.missing()
 		if err != nil {
 			return nil, nil, err

@@ -15,6 +15,7 @@ type config struct {
 	only    []string
 	systems []*system // chosen, and later: there
 	named   bool      // the systems were chosen by name
+	ways    []*capture
 	rounds  int
 	rows    int
 	json    string
@@ -51,12 +52,13 @@ func parseFlags() (*config, error) {
 	}
 	only := flag.String("only", "", "these `scenarios`, comma-separated, or all: "+strings.Join(scenarioNames(), ", ")+" (default "+strings.Join(standardScenarios(), ", ")+")")
 	chosen := flag.String("systems", "", "these `systems` only, comma-separated: "+strings.Join(systemNames(), ", "))
+	ways := flag.String("captures", "", "these `ways` to capture only, comma-separated: "+strings.Join(captureNames(), ", "))
 	flag.IntVar(&c.rounds, "rounds", 3, "rounds of every scenario that has no flag of its own for it")
 	flag.IntVar(&c.rows, "rows", 1_000_000, "rows of a backlog")
 	flag.IntVar(&c.captureRounds, "capture-rounds", 5, "rounds of capture and tpcb")
 	flag.IntVar(&c.captureRows, "capture-rows", 200_000, "rows of a captured statement")
 	flag.IntVar(&c.tpcbScale, "tpcb-scale", 10, "pgbench's scale factor for tpcb")
-	flag.IntVar(&c.tpcbSeconds, "tpcb-seconds", 10, "length of a measurement of tpcb")
+	flag.IntVar(&c.tpcbSeconds, "tpcb-seconds", 5, "length of a measurement of tpcb")
 	flag.IntVar(&c.latencyRounds, "latency-rounds", 1, "rounds of latency and link-latency")
 	flag.IntVar(&c.latencySeconds, "latency-seconds", 20, "length of a measurement of latency")
 	rates := flag.String("latency-rates", "10,200,1000", "transactions a second, comma-separated")
@@ -99,6 +101,9 @@ func parseFlags() (*config, error) {
 	if err := c.choose(*only, *chosen); err != nil {
 		return nil, err
 	}
+	if err := c.chooseCaptures(*ways); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -129,6 +134,23 @@ func (c *config) choose(only, chosen string) error {
 		}
 	}
 	c.systems = slices.DeleteFunc(slices.Clone(systems), func(s *system) bool { return !slices.Contains(names, s.name) })
+	return nil
+}
+
+// chooseCaptures takes names of ways to capture. None of them is compared with
+// anything but an uncaptured table, so that is always one.
+func (c *config) chooseCaptures(list string) error {
+	c.ways = captures
+	if list == "" {
+		return nil
+	}
+	names := append(strings.Split(list, ","), uncaptured)
+	for _, name := range names {
+		if !slices.Contains(captureNames(), name) {
+			return fmt.Errorf("-captures: %q is none of %s", name, strings.Join(captureNames(), ", "))
+		}
+	}
+	c.ways = slices.DeleteFunc(slices.Clone(captures), func(way *capture) bool { return !slices.Contains(names, way.name) })
 	return nil
 }
 

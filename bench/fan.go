@@ -159,11 +159,16 @@ func (f *fan) servers(source bool) []*server {
 // fanOut ships one backlog to several databases.
 func (b *bench) fanOut(ctx context.Context) error {
 	return b.systemRounds(ctx, b.rounds, func(s *system, round int) error {
-		for _, n := range b.fanOutTargets {
+		first := 0.0
+		for i, n := range b.fanOutTargets {
 			values, err := b.fanOutTo(ctx, s, n)
 			if err != nil {
 				return fmt.Errorf("%d targets: %w", n, err)
 			}
+			if i == 0 {
+				first = values["ship_cpu"]
+			}
+			values["of_first"] = values["ship_cpu"] / first * 100
 			b.record(sample{Case: plural(n, "target"), X: float64(n), System: s.name, Round: round, Values: values})
 		}
 		return nil

@@ -26,10 +26,13 @@ func (b *bench) linkCatchUp(ctx context.Context) error {
 		}
 		return b.overLink(ctx, s, linkDelay, func(w *workload, values map[string]float64) {
 			values["kept"] = values["rate"] / near[w.name] * 100
-			b.record(sample{Case: fmt.Sprintf("%s; round trips of %s", w.title, linkDelay), System: s.name, Round: round, Values: values})
+			b.record(sample{Case: delayed(w), System: s.name, Round: round, Values: values})
 		})
 	})
 }
+
+// delayed is the case of a backlog over the link with a delay.
+func delayed(w *workload) string { return fmt.Sprintf("%s; round trips of %s", w.title, linkDelay) }
 
 // overLink ships the backlogs over a link.
 func (b *bench) overLink(ctx context.Context, s *system, delay time.Duration, record func(*workload, map[string]float64)) (err error) {

@@ -91,10 +91,13 @@ var scenarios = []scenario{
 	},
 	{
 		name: "backlog", title: "Cost of a change as the backlog grows", reference: reference, axis: "changes", systems: courierAndReference,
-		about: "As catch-up, with backlogs of several sizes, inserted in transactions of 1,000. The time includes that to start.",
+		about: "As catch-up, with backlogs of several sizes, inserted in transactions of 1,000. The time includes that to start; " +
+			"a further change is one by which a backlog exceeds the one before.",
 		metrics: append([]metric{
 			{key: "cpu", title: "CPU of all processes", unit: "µs", digits: 2, less: true},
 			{key: "time", title: "time", unit: "µs", digits: 2},
+			{key: "further", title: "time of a further change", unit: "µs", digits: 2},
+			{key: "flat", title: "of the first such", unit: "%"},
 			shippedRows,
 		}, costs...),
 		run: (*bench).growBacklog,
@@ -105,6 +108,7 @@ var scenarios = []scenario{
 		metrics: append([]metric{
 			shippedRows,
 			{key: "ship_cpu", title: "CPU of source and shipper", unit: "µs", digits: 2},
+			{key: "of_first", title: "of that with the fewest targets", unit: "%"},
 		}, costs...),
 		run: (*bench).fanOut,
 	},
