@@ -79,7 +79,7 @@ func (r *report) pageSystems(w io.Writer) {
 	for _, s := range r.Captures {
 		fmt.Fprintf(w, "| %s | %s | %s |\n", s.Name, s.Title, percent(s.Share))
 	}
-	for _, what := range r.Absent {
+	for _, what := range slices.Compact(slices.Sorted(slices.Values(r.Absent))) {
 		fmt.Fprintf(w, "\nLeft out: %s.\n", what)
 	}
 	for _, f := range r.Failures {

@@ -26,6 +26,10 @@ var goals = slices.Concat(
 		{scenario: "fan-out", named: "8 targets", metric: "of_first", system: "sidecar", atMost: 99},
 	},
 	linkGoals(85),
+	[]goal{
+		{scenario: "commit", named: "64 sessions", against: commitPeers[0].name, atLeast: 0.95},
+		{scenario: "commit", named: "64 sessions", system: commitPeers[2].name, against: commitPeers[0].name, atLeast: 0.95},
+	},
 )
 
 // catchUpGoals are how many times as fast as a peer pg_courier is to ship

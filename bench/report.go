@@ -105,13 +105,10 @@ func (r *report) printHead(w io.Writer) {
 	}
 }
 
-// leaveOut notes that something can't be measured, once.
+// leaveOut notes that something can't be measured.
 func (r *report) leaveOut(name string, absent, packages []string) {
-	what := fmt.Sprintf("%s is not installed (no %s); make bench-peers, or apt-get install %s",
-		name, strings.Join(absent, ", no "), strings.Join(packages, " "))
-	if !slices.Contains(r.Absent, what) {
-		r.Absent = append(r.Absent, what)
-	}
+	r.Absent = append(r.Absent, fmt.Sprintf("%s is not installed (no %s); make bench-peers, or apt-get install %s",
+		name, strings.Join(absent, ", no "), strings.Join(packages, " ")))
 }
 
 // print reports everything.
