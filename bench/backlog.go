@@ -30,7 +30,10 @@ func (b *bench) growBacklog(ctx context.Context) error {
 			seconds = append(seconds, values["seconds"])
 			if i > 0 {
 				further = append(further, (seconds[i]-seconds[i-1])*1e6/float64(n-b.backlogSizes[i-1]))
-				values["further"], values["flat"] = further[i-1], further[i-1]/further[0]*100
+				values["further"] = further[i-1]
+			}
+			if i > 1 {
+				values["flat"] = further[i-1] / further[i-2] * 100
 			}
 			values["cpu"] = values["source_cpu"] + values["shipper_cpu"] + values["target_cpu"]
 			b.record(sample{Case: number(float64(n), 0) + " changes", X: float64(n), System: s.name, Round: round, Values: values})

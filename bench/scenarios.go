@@ -97,7 +97,7 @@ var scenarios = []scenario{
 			{key: "cpu", title: "CPU of all processes", unit: "µs", digits: 2, less: true},
 			{key: "time", title: "time", unit: "µs", digits: 2},
 			{key: "further", title: "time of a further change", unit: "µs", digits: 2},
-			{key: "flat", title: "of the first such", unit: "%"},
+			{key: "flat", title: "of that one size before", unit: "%"},
 			shippedRows,
 		}, costs...),
 		run: (*bench).growBacklog,
