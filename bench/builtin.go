@@ -13,7 +13,7 @@ type builtin struct {
 }
 
 func newBuiltin(ctx context.Context, p *pair, _ *config) (shipper, error) {
-	b := &builtin{p, resident{}, fmt.Sprintf("s%d", p.number)}
+	b := &builtin{p, resident{}, fmt.Sprintf("s%d_%d", p.sourceNumber, p.number)}
 	// The slot is made before, as CREATE SUBSCRIPTION can't make it disabled.
 	if err := p.source.execAll(ctx,
 		fmt.Sprintf("CREATE PUBLICATION %s FOR TABLE %s", b.name, list(p.tables, "")),

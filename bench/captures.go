@@ -84,7 +84,7 @@ func (b *bench) startCaptures(ctx context.Context, tables []*table, prepare func
 	}
 	databases := make(map[string]*server)
 	var there []*capture
-	for _, way := range captures {
+	for _, way := range b.ways {
 		absent, err := way.needs.missing()
 		if err != nil {
 			return nil, nil, err
@@ -95,6 +95,7 @@ func (b *bench) startCaptures(ctx context.Context, tables []*table, prepare func
 				return nil, nil, err
 			}
 			b.report.leaveOut(way.name, absent, packages)
+			progress("left out: %s", b.report.Absent[len(b.report.Absent)-1])
 			continue
 		}
 		s, err := first.create(ctx, fmt.Sprintf("c%d", len(there)))

@@ -18,7 +18,7 @@ func (b *bench) catchUp(ctx context.Context) error {
 
 // catchUpWith runs all workloads on a fresh pair of servers.
 func (b *bench) catchUpWith(ctx context.Context, s *system, round int) (err error) {
-	p, err := startPair(ctx, s, tablesOf(workloads))
+	p, err := startPair(ctx, s, tablesOf(workloads), nil)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -19,7 +20,7 @@ func (p *pair) subscribe(ctx context.Context, driver string) (name string, err e
 	}
 	statements := []string{
 		"CREATE EXTENSION IF NOT EXISTS pg_courier CASCADE",
-		"SELECT courier.set_local_node('source')",
+		fmt.Sprintf("SELECT courier.set_local_node('source%d')", p.sourceNumber),
 		fmt.Sprintf("SELECT courier.create_node('%s', '%s')", node, p.targetFromSource().conninfo()),
 	}
 	for _, t := range p.tables {
@@ -71,6 +72,7 @@ func (p *pair) stopped(ctx context.Context) error {
 type sidecar struct {
 	*pair
 	program string
+	sources []string // DSNs
 	daemon  *daemon
 }
 
@@ -79,11 +81,25 @@ func newSidecar(ctx context.Context, p *pair, c *config) (shipper, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sidecar{pair: p, program: c.courier}, p.source.exec(ctx, "SELECT courier.alter_subscription_enable('"+name+"')")
+	return &sidecar{pair: p, program: c.courier, sources: []string{p.source.SocketDSN(p.source.database)}},
+		p.source.exec(ctx, "SELECT courier.alter_subscription_enable('"+name+"')")
+}
+
+// also lets it ship what another would.
+func (s *sidecar) also(other *sidecar) {
+	for _, source := range other.sources {
+		if !slices.Contains(s.sources, source) {
+			s.sources = append(s.sources, source)
+		}
+	}
 }
 
 func (s *sidecar) start(context.Context) (err error) {
-	s.daemon, err = startDaemon("courier run", s.program, "run", "--database", s.source.SocketDSN(s.source.database))
+	args := []string{"run"}
+	for _, source := range s.sources {
+		args = append(args, "--database", source)
+	}
+	s.daemon, err = startDaemon("courier run", s.program, args...)
 	return err
 }
 

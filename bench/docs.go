@@ -64,15 +64,22 @@ func (r *report) page(w io.Writer) {
 
 // pageSystems says what the short names stand for, and what is missing.
 func (r *report) pageSystems(w io.Writer) {
-	fmt.Fprint(w, "\n| system | what it is |\n|---|---|\n")
+	fmt.Fprint(w, "\n| system | what it is | its own settings | part of the rows in catch-up |\n|---|---|---|---:|\n")
 	for _, s := range r.Systems {
-		fmt.Fprintf(w, "| %s | %s |\n", s.Name, s.Title)
+		var own []string
+		if s.Preload != "" {
+			own = append(own, "`shared_preload_libraries = "+s.Preload+"`")
+		}
+		for _, name := range slices.Sorted(maps.Keys(s.Settings)) {
+			own = append(own, "`"+name+" = "+s.Settings[name]+"`")
+		}
+		fmt.Fprintf(w, "| %s | %s | %s | %s |\n", s.Name, s.Title, strings.Join(own, ", "), percent(s.Share))
 	}
-	fmt.Fprint(w, "\n| way to capture | what it is |\n|---|---|\n")
+	fmt.Fprint(w, "\n| way to capture | what it is | part of the rows |\n|---|---|---:|\n")
 	for _, s := range r.Captures {
-		fmt.Fprintf(w, "| %s | %s |\n", s.Name, s.Title)
+		fmt.Fprintf(w, "| %s | %s | %s |\n", s.Name, s.Title, percent(s.Share))
 	}
-	for _, what := range r.Absent {
+	for _, what := range slices.Compact(slices.Sorted(slices.Values(r.Absent))) {
 		fmt.Fprintf(w, "\nLeft out: %s.\n", what)
 	}
 	for _, f := range r.Failures {
@@ -80,6 +87,8 @@ func (r *report) pageSystems(w io.Writer) {
 		fmt.Fprintf(w, "\nFailed: %s in round %d of %s: %s\n", f.System, f.Round, f.Scenario, first)
 	}
 }
+
+func percent(share float64) string { return number(share*100, 0) + " %" }
 
 // pageScenario has a chart and the tables of a scenario's cases.
 func (r *report) pageScenario(w io.Writer, s *scenario) {

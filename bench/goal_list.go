@@ -21,6 +21,14 @@ var goals = slices.Concat(
 	[]goal{
 		{scenario: "latency", named: "200 transactions/s", metric: "p50", against: reference, atLeast: 1},
 		{scenario: "latency", named: "200 transactions/s", metric: "p99", against: reference, atLeast: 1},
+		{scenario: "backlog", named: "10 000 000 changes", metric: "flat", atMost: 120},
+		{scenario: "fan-out", named: "8 targets", metric: "of_first", atMost: 99},
+		{scenario: "fan-out", named: "8 targets", metric: "of_first", system: "sidecar", atMost: 99},
+	},
+	linkGoals(85),
+	[]goal{
+		{scenario: "commit", named: "64 sessions", against: commitPeers[0].name, atLeast: 0.95},
+		{scenario: "commit", named: "64 sessions", system: commitPeers[2].name, against: commitPeers[0].name, atLeast: 0.95},
 	},
 )
 
@@ -30,6 +38,15 @@ func catchUpGoals(peer string, times ...float64) []goal {
 	var all []goal
 	for i, least := range times {
 		all = append(all, goal{scenario: "catchup", named: workloads[i].title, against: peer, atLeast: least})
+	}
+	return all
+}
+
+// linkGoals are what part of the rate, in percent, is kept when the link has a delay.
+func linkGoals(least float64) []goal {
+	var all []goal
+	for _, w := range linkWorkloads {
+		all = append(all, goal{scenario: "link", named: delayed(w), metric: "kept", atLeast: least})
 	}
 	return all
 }

@@ -26,17 +26,23 @@ const (
 // measureLatency measures every rate with every system.
 func (b *bench) measureLatency(ctx context.Context) error {
 	return b.systemRounds(ctx, b.latencyRounds, func(s *system, round int) error {
-		return b.latencyWith(ctx, s, round)
+		return b.latencyWith(ctx, s, round, 0)
 	})
 }
 
-// latencyWith measures all rates on a fresh pair of servers.
-func (b *bench) latencyWith(ctx context.Context, s *system, round int) (err error) {
-	p, err := startPair(ctx, s, []*table{accounts})
+// latencyWith measures all rates on a fresh pair of servers; with a delay, over a
+// link.
+func (b *bench) latencyWith(ctx context.Context, s *system, round int, delay time.Duration) (err error) {
+	p, err := startPair(ctx, s, []*table{accounts}, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(p.explain(ctx, err), p.destroy()) }()
+	if delay > 0 {
+		if err := p.delay(ctx, delay); err != nil {
+			return err
+		}
+	}
 	shipper, err := b.setUp(ctx, s, p)
 	if err != nil {
 		return err

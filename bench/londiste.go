@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -129,13 +130,35 @@ func (l *londiste) fault(context.Context) error {
 	return nil
 }
 
-func (l *londiste) processes() []int { return pids(l.ticker, l.root, l.leaf) }
+func (l *londiste) processes() []int { return append(pids(l.ticker, l.root, l.leaf), l.copying()...) }
+
+// copying are the processes that copy tables: the leaf's worker lets each of them
+// be a daemon of its own, which would outlive the servers.
+func (l *londiste) copying() []int {
+	files, _ := filepath.Glob(l.file("leaf.pid.copy.*"))
+	var list []int
+	for _, file := range files {
+		content, _ := os.ReadFile(file)
+		pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+		if err != nil {
+			continue // it has ended
+		}
+		title, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if strings.Contains(string(title), l.file("leaf.ini")) {
+			list = append(list, pid)
+		}
+	}
+	return list
+}
 
 func (l *londiste) stop(context.Context) error { return l.leaf.end(syscall.SIGINT) }
 
 func (l *londiste) close() error {
 	for _, d := range []*daemon{l.leaf, l.root, l.ticker} {
 		_ = d.end(syscall.SIGKILL) // what it says is of no use any more
+	}
+	for _, pid := range l.copying() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	return nil
 }

@@ -79,12 +79,11 @@ func run(ctx context.Context, c *config) error {
 		if b.now = &scenarios[i]; !slices.Contains(c.only, b.now.name) {
 			continue
 		}
-		if err := b.now.run(b, ctx); err != nil {
-			return err
-		}
+		err := b.now.run(b, ctx)
 		r.printScenario(os.Stdout, b.now)
 		r.Seconds = time.Since(started).Seconds()
-		if err := r.write(c); err != nil {
+		// What was measured before an error is not lost.
+		if err := errors.Join(err, r.write(c)); err != nil {
 			return err
 		}
 	}

@@ -14,7 +14,8 @@ import (
 type pair struct {
 	source, target *server
 	tables         []*table
-	number         int  // of this pair, among those that share a server
+	number         int  // of the target, among those of the source
+	sourceNumber   int  // of the source, among those of the target
 	copies         bool // rows that the source has before shipping starts are to be copied
 	batchRows      int  // of a batch of pg_courier; 0: as by default
 
@@ -49,11 +50,11 @@ func far(s *server, proxy *faultnet.Proxy) address {
 	return address{"127.0.0.1", proxy.Port(), s.database}
 }
 
-// startPair starts both servers with what the system needs to be preloaded, and
-// makes the tables on both.
-func startPair(ctx context.Context, s *system, tables []*table) (*pair, error) {
+// startPair starts both servers with what the system needs, and with further
+// settings, and makes the tables on both.
+func startPair(ctx context.Context, s *system, tables []*table, further map[string]string) (*pair, error) {
 	p := &pair{tables: tables}
-	options, err := s.options()
+	options, err := s.options(further)
 	if err != nil {
 		return nil, err
 	}

@@ -36,8 +36,11 @@ type report struct {
 
 // named says what the short name of a system stands for.
 type named struct {
-	Name  string `json:"name"`
-	Title string `json:"title"`
+	Name     string            `json:"name"`
+	Title    string            `json:"title"`
+	Preload  string            `json:"preload,omitempty"`
+	Settings map[string]string `json:"settings,omitempty"` // beyond those of every server
+	Share    float64           `json:"share"`              // of the rows
 }
 
 func newReport(ctx context.Context, c *config) (*report, error) {
@@ -49,10 +52,10 @@ func newReport(ctx context.Context, c *config) (*report, error) {
 	r.Processor, r.MemoryMB = machine()
 	r.Settings["fsync"] = "on"
 	for _, s := range systems {
-		r.Systems = append(r.Systems, named{s.name, s.title})
+		r.Systems = append(r.Systems, named{s.name, s.title, s.preload, s.settings, s.share})
 	}
 	for _, way := range captures {
-		r.Captures = append(r.Captures, named{way.name, way.title})
+		r.Captures = append(r.Captures, named{Name: way.name, Title: way.title, Share: way.share})
 	}
 	for program, version := range map[*exec.Cmd]*string{
 		exec.CommandContext(ctx, inst.Program("postgres"), "--version"): &r.PostgreSQL,
@@ -102,13 +105,10 @@ func (r *report) printHead(w io.Writer) {
 	}
 }
 
-// leaveOut notes that something can't be measured, once.
+// leaveOut notes that something can't be measured.
 func (r *report) leaveOut(name string, absent, packages []string) {
-	what := fmt.Sprintf("%s is not installed (no %s); make bench-peers, or apt-get install %s",
-		name, strings.Join(absent, ", no "), strings.Join(packages, " "))
-	if !slices.Contains(r.Absent, what) {
-		r.Absent = append(r.Absent, what)
-	}
+	r.Absent = append(r.Absent, fmt.Sprintf("%s is not installed (no %s); make bench-peers, or apt-get install %s",
+		name, strings.Join(absent, ", no "), strings.Join(packages, " ")))
 }
 
 // print reports everything.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // scenario is one question that the bench answers.
@@ -22,7 +23,9 @@ type scenario struct {
 	// axis names what distinguishes cases, if it is a number: lines are drawn
 	// over it. Else bars are drawn for each case.
 	axis string
-	run  func(b *bench, ctx context.Context) error
+	// systems are those that are part of it; none: all but those that lack it.
+	systems []string
+	run     func(b *bench, ctx context.Context) error
 }
 
 // metric is a figure of a sample.
@@ -100,7 +103,7 @@ func rounds[T any](b *bench, ctx context.Context, first, last int, things []T, n
 func (b *bench) systemRounds(ctx context.Context, n int, measure func(s *system, round int) error) error {
 	var chosen []*system
 	for _, s := range b.systems {
-		if s.partOf(b.now.name) {
+		if s.partOf(b.now.name) && (b.now.systems == nil || slices.Contains(b.now.systems, s.name)) {
 			chosen = append(chosen, s)
 		}
 	}

@@ -27,8 +27,13 @@ const slonyCluster = "bench" // its schema is _bench
 // second: by default it waits for seconds.
 var slonySpeed = []string{"-s", "100", "-t", "1000", "-d", "0"}
 
-func newSlony(ctx context.Context, p *pair, _ *config) (shipper, error) {
+func newSlony(ctx context.Context, p *pair, _ *config) (_ shipper, err error) {
 	s := &slony{pair: p}
+	defer func() {
+		if err != nil {
+			_ = s.close()
+		}
+	}()
 	if err := slonik(p.adminNodes(), slonyOrigin(p.tables), fmt.Sprintf(`
 		store node (id = 2, comment = 'target', event node = 1);
 		store path (server = 1, client = 2, conninfo = '%s');
@@ -36,7 +41,6 @@ func newSlony(ctx context.Context, p *pair, _ *config) (shipper, error) {
 		p.sourceFromTarget().conninfo(), p.targetFromSource().conninfo())); err != nil {
 		return nil, err
 	}
-	var err error
 	if s.origin, err = startSlon("slon of the source", p.source.near()); err != nil {
 		return nil, err
 	}

@@ -31,6 +31,7 @@ var palette = map[string]string{
 }
 
 func colour(system string) string {
+	system, _, _ = strings.Cut(system, ", no delay")
 	if c, ok := palette[system]; ok {
 		return c
 	}

@@ -60,9 +60,11 @@ const (
 	ours      = "worker"   // what is compared with every peer
 )
 
-// options are those of the system's servers.
-func (s *system) options() ([]pgtest.Option, error) {
-	set := maps.Clone(s.settings)
+// options are those of the system's servers, with further settings.
+func (s *system) options(further map[string]string) ([]pgtest.Option, error) {
+	set := make(map[string]string)
+	maps.Copy(set, s.settings)
+	maps.Copy(set, further)
 	if _, wanted := set[pluginList]; wanted {
 		known, err := serverKnows(pluginList)
 		if err != nil {
@@ -105,7 +107,7 @@ var systems = []*system{
 	{name: "jsonb-queue", title: "a plpgsql trigger that queues jsonb, and a loop that sends it over dblink, made at home", share: 0.2,
 		lacks: []string{"copy"}, setup: newJSONBQueue},
 	{name: "dblink-row", title: "a trigger that sends each row over dblink, as in articles", share: 0.02,
-		synchronous: true, lacks: []string{"copy", "latency"}, setup: newRowByRow},
+		synchronous: true, lacks: []string{"copy", "latency", "link", "link-latency", "sustained"}, setup: newRowByRow},
 }
 
 func systemNames() []string {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 )
 
@@ -45,9 +46,14 @@ func createTables(tables []*table) string {
 
 // insertAccounts adds accounts $from to $to.
 func insertAccounts(name string, from, to int) string {
-	return fmt.Sprintf(`INSERT INTO %s SELECT i, i %% 100, 0, 'customer account number ' || i,
-		timestamptz '2026-01-01 00:00:00.123456+00' + i * interval '1.001 second', (i %% 1000000) * 1.07
-		FROM generate_series(%d, %d) AS i`, name, from, to)
+	return insertAccountsBetween(name, strconv.Itoa(from), strconv.Itoa(to))
+}
+
+// insertAccountsBetween adds accounts $from to $to, which are expressions.
+func insertAccountsBetween(name, from, to string) string {
+	return fmt.Sprintf(`INSERT INTO %s SELECT r, r %% 100, 0, 'customer account number ' || r,
+		timestamptz '2026-01-01 00:00:00.123456+00' + r * interval '1.001 second', (r %% 1000000) * 1.07
+		FROM generate_series(%s, %s) AS r`, name, from, to)
 }
 
 // noise is text that does not compress.

@@ -87,13 +87,18 @@ func plural(n int, thing string) string {
 
 // pgbench runs the program on the database.
 func (s *server) pgbench(ctx context.Context, args ...string) (string, error) {
+	return s.pgbenchWith(ctx, nil, args...)
+}
+
+// pgbenchWith runs it with further variables in its environment.
+func (s *server) pgbenchWith(ctx context.Context, variables []string, args ...string) (string, error) {
 	inst, err := pgtest.FindInstallation()
 	if err != nil {
 		return "", err
 	}
 	cmd := exec.CommandContext(ctx, inst.Program("pgbench"), append(args,
 		"-h", s.SocketDir, "-p", strconv.Itoa(s.Port), "-U", pgtest.Superuser, s.database)...)
-	cmd.Env = command("").Env
+	cmd.Env = append(command("").Env, variables...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
