@@ -69,6 +69,7 @@ typedef struct ShipWorker
 	int			failures;		/* in a row */
 	TimestampTz not_before;		/* of the next start */
 	bool		dismissed;		/* told to leave: its end is no failure */
+	uint64		planned;		/* look at which it was last to be shipped */
 	TimestampTz told;			/* … for good, 0: not so */
 } ShipWorker;
 
@@ -282,11 +283,21 @@ start_worker(PlannedSubscription *planned, ShipWorker *worker, TimestampTz now)
 						  hint, pause);
 }
 
+/* The worker's end is no failure, and the next may start at once. */
+static void
+dismiss(ShipWorker *worker)
+{
+	worker->dismissed = true;
+	worker->failures = 0;
+	worker->not_before = 0;
+}
+
 /* Sees to it that what workers may ship is shipped. */
 static void
 keep_shipping(void)
 {
 	static int64 generation = -1;
+	static uint64 look = 0;
 	CourierWorkerInfo *workers;
 	int			count = courier_workers_of(database, &workers);
 	List	   *plan = read_plan(workers, count);
@@ -294,11 +305,16 @@ keep_shipping(void)
 	ListCell   *cell;
 
 	tell_workers(plan, workers, count, now);
+	look++;
 	foreach(cell, plan)
 	{
 		PlannedSubscription *planned = lfirst(cell);
 		ShipWorker *worker = find_ship_worker(planned->id);
 
+		/* One that was disabled meanwhile has ended by itself. */
+		if (worker->planned + 1 != look)
+			dismiss(worker);
+		worker->planned = look;
 		if (planned->generation != generation)
 		{
 			generation = planned->generation;

@@ -212,7 +212,7 @@ func (s *Shipper) findProgress(ctx context.Context, link *dblink.Link) error {
 		return nil
 	}
 	if string(rows[0][1]) != s.sub.Source {
-		return &StopError{Subscription: s.name, Node: s.sub.Node,
+		return &StopError{Subscription: s.name, Node: s.sub.Node, NeedsResync: true,
 			Advice: "If this database was cloned or restored, drop the subscription here and create it again.",
 			Err: &session.Error{SQLState: "55000", Message: fmt.Sprintf(
 				"the progress on the node belongs to another source (%s; this is %s)", rows[0][1], s.sub.Source)}}

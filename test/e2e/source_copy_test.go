@@ -46,7 +46,7 @@ func TestSourceCloned(t *testing.T) {
 	r := startToBeCopied(t)
 	r.source.Exec(t, "postgres", "CREATE DATABASE clone TEMPLATE "+appDatabase)
 	r.requireRefused("clone", "55000", "belongs to another source")
-	require.Equal(t, "stopped", r.source.Value(t, "clone", "SELECT state FROM courier.subscription_status"))
+	require.Equal(t, "needs_resync", r.source.Value(t, "clone", "SELECT state FROM courier.subscription_status"))
 }
 
 // FAULTS: pg_dump and restore of a database with the extension. The configuration
