@@ -18,9 +18,14 @@ export PG_CONFIG GO
 SQL_PARTS = schema configuration queue capture row_filter transport node \
 	replication_set replication_set_table capture_trigger \
 	subscription_options subscription copy subscription_end lease dead_letter \
-	rotation wait dead_letter_retry ship status queue_status node_health \
+	rotation wait dead_letter_retry ship statistics status queue_status node_health \
 	housekeeping metrics worker sequence sequence_synchronize \
-	copy_transport structure
+	copy_transport structure \
+	dropped_table ddl ddl_auto compare_schemas \
+	node_link copy_table copy_table_describe copy_table_check copy_table_chunk \
+	copy_table_pull copy_table_push copy_table_open copy_table_end \
+	merge_staging foreign_table foreign_server foreign_table_refresh \
+	compare resend
 
 
 SQL_FILES = $(SQL_PARTS:%=sql/%.sql)
@@ -45,7 +50,7 @@ PGXS_MAKE = $(MAKE) --no-print-directory -C build -f ../scripts/pgxs.mk \
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all deps deps-go module install uninstall installed installcheck test lint demo bench clean help FORCE
+.PHONY: all deps deps-go module install uninstall installed installcheck test lint demo bench bench-peers clean help FORCE
 
 all: $(MODULE) $(ENGINE) $(SCRIPT) $(CONTROL) $(COURIER) ## build everything: build/ and bin/courier
 
@@ -117,14 +122,17 @@ demo: installed ## two local servers and the whole tutorial, live
 	@$(GO_BUILD) -o build/demo ./demo
 	@exec build/demo
 
-bench: installed ## measure capture cost and catch-up, side by side with peers
-	$(GO) run ./bench
+bench: installed ## capture, catch-up and latency beside every peer that is installed; BENCH passes flags (-help)
+	$(GO) run ./bench $(BENCH)
+
+bench-peers: installed ## install the peers of the bench (Debian)
+	@scripts/bench-peers.sh
 
 clean: ## remove build/ and bin/
 	rm -rf build bin
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@printf '\nVariables: PG_CONFIG=%s (which server), DESTDIR (staging root of install), GO=%s\n' '$(PG_CONFIG)' '$(GO)'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@printf '\nVariables: PG_CONFIG=%s (which server), DESTDIR (staging root of install), BENCH (flags of the bench), GO=%s\n' '$(PG_CONFIG)' '$(GO)'
 
 FORCE:

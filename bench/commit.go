@@ -19,7 +19,7 @@ import (
 
 // commitPeer is who waits while sessions commit.
 type commitPeer struct {
-	Name    string
+	name    string
 	waiters int
 }
 
@@ -38,52 +38,36 @@ const waiter = `DO $$ BEGIN
 		PERFORM pg_sleep(0.001);
 	END LOOP; END $$`
 
-const commitGoal = 0.95
-
-// commitRun is the throughput of sessions that commit tiny transactions.
-type commitRun struct {
-	Round int     `json:"round"`
-	Peer  string  `json:"peer"`
-	Rate  float64 `json:"transactions_per_s"`
-}
-
 // measureCommit times sessions that each commit a captured row at a time, with
 // pgbench, with and without others that wait for it. pgbench runs all the while;
 // the waiters come and go, so that a noisy neighbour meets all of them.
-func measureCommit(ctx context.Context, c *config) (runs []commitRun, err error) {
-	s, err := startServer(ctx, "commit", pgtest.Preload(true), pgtest.Setting("courier.workers", "off"), pgtest.Setting("max_connections", strconv.Itoa(c.commitSessions+30)))
+func (b *bench) measureCommit(ctx context.Context) (err error) {
+	s, err := startServer(ctx, "commit", pgtest.Preload(true), pgtest.Setting("courier.workers", "off"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, s.destroy()) }()
-	// A disabled subscription captures all the same; nobody ships.
-	if err := s.exec(ctx, `CREATE TABLE tiny (id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v int);
-		CREATE EXTENSION pg_courier CASCADE;
-		SELECT courier.set_local_node('source');
-		SELECT courier.create_node('target', 'host=127.0.0.1 port=1 dbname=none');
-		SELECT courier.replication_set_add_table('default', 'tiny');
-		SELECT courier.create_subscription('s', 'target', copy_data => false, enabled => false)`); err != nil {
-		return nil, err
+	tiny := &table{"tiny", "id", "id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v int"}
+	if err := s.exec(ctx, createTables([]*table{tiny})); err != nil {
+		return err
 	}
-	end, err := s.startCommitting(c)
+	if err := captureCourier(ctx, s, []*table{tiny}); err != nil {
+		return err
+	}
+	end, err := s.startCommitting(b.config)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	for round := 0; round <= c.commitRounds; round++ { // round 0 warms up
-		for i := range commitPeers {
-			peer := &commitPeers[(i+round)%len(commitPeers)]
-			rate, err := s.commitRate(ctx, peer, time.Duration(c.commitSeconds)*time.Second)
-			if err != nil {
-				return nil, fmt.Errorf("measure commits while %s: %w", peer.Name, err)
-			}
-			if round > 0 {
-				runs = append(runs, commitRun{round, peer.Name, rate})
-			}
+	// round 0 warms up
+	return rounds(b, ctx, 0, b.commitRounds, commitPeers, func(p commitPeer) string { return p.name }, func(peer commitPeer, round int) error {
+		rate, err := s.commitRate(ctx, &peer, time.Duration(b.commitSeconds)*time.Second)
+		if err != nil || round == 0 {
+			return err
 		}
-		progress("commit: round %d of %d done", round, c.commitRounds)
-	}
-	return runs, nil
+		b.record(sample{Case: fmt.Sprintf("%d sessions", b.commitSessions), System: peer.name, Round: round, Values: map[string]float64{"rate": rate}})
+		return nil
+	})
 }
 
 // startCommitting starts pgbench, which runs until it is ended.

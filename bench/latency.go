@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"syscall"
 	"time"
@@ -22,86 +23,57 @@ const (
 	latencyWarmUp = 50
 )
 
-// latencyRun is how long rows took from their commit to their visibility.
-type latencyRun struct {
-	Round    int     `json:"round"`
-	System   string  `json:"system"`
-	Rate     int     `json:"rate"`          // transactions a second, as asked for
-	Achieved float64 `json:"achieved_rate"` // by the one session that writes
-	Rows     int     `json:"rows"`
-	P50      float64 `json:"p50_ms"`
-	P90      float64 `json:"p90_ms"`
-	P99      float64 `json:"p99_ms"`
-	Max      float64 `json:"max_ms"`
-	usage
+// measureLatency measures every rate with every system.
+func (b *bench) measureLatency(ctx context.Context) error {
+	return b.systemRounds(ctx, b.latencyRounds, func(s *system, round int) error {
+		return b.latencyWith(ctx, s, round, 0)
+	})
 }
 
-func measureLatency(ctx context.Context, c *config) ([]latencyRun, error) {
-	var runs []latencyRun
-	for round := 1; round <= c.latencyRounds; round++ {
-		chosen := c.chosenSystems()
-		for i := range chosen {
-			s := &chosen[(i+round-1)%len(chosen)]
-			fresh, err := s.latency(ctx, c)
-			if err != nil {
-				return nil, fmt.Errorf("measure %s: %w", s.name, err)
-			}
-			for _, run := range fresh {
-				run.Round = round
-				runs = append(runs, run)
-				progress("latency: round %d of %d, %s at %d/s: p50 %.2f, p99 %.2f ms", round, c.latencyRounds,
-					run.System, run.Rate, run.P50, run.P99)
-			}
+// latencyWith measures all rates on a fresh pair of servers; with a delay, over a
+// link.
+func (b *bench) latencyWith(ctx context.Context, s *system, round int, delay time.Duration) (err error) {
+	p, err := startPair(ctx, s, []*table{accounts}, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(p.explain(ctx, err), p.destroy()) }()
+	if delay > 0 {
+		if err := p.delay(ctx, delay); err != nil {
+			return err
 		}
 	}
-	return runs, nil
-}
-
-// latency measures all rates on a fresh pair of servers.
-func (s *system) latency(ctx context.Context, c *config) (runs []latencyRun, err error) {
-	p, err := startPair(ctx, s.name)
+	shipper, err := b.setUp(ctx, s, p)
 	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil && ctx.Err() == nil {
-			err = fmt.Errorf("%w\nend of the source's log:\n%s\nend of the target's log:\n%s",
-				err, p.source.LogTail(2000), p.target.LogTail(2000))
-		}
-		err = errors.Join(err, p.destroy())
-	}()
-	if err := p.both(ctx, fmt.Sprintf(createTable, "acc")); err != nil {
-		return nil, err
-	}
-	shipper, err := s.setup(ctx, p, c)
-	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, shipper.close()) }()
 	if err := shipper.start(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	next := 1
-	for _, rate := range c.latencyRates {
-		before, err := shipper.use(ctx)
+	for _, rate := range b.latencyRates {
+		meter, err := p.meter(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		run, err := p.measureLatency(ctx, &next, rate, time.Duration(c.latencySeconds)*time.Second)
+		meter.run(ctx, shipper.processes)
+		values, err := p.latency(ctx, &next, rate, time.Duration(b.latencySeconds)*time.Second)
 		if err != nil {
-			return nil, err
+			meter.drop()
+			return err
 		}
-		after, err := shipper.use(ctx)
+		cost, err := meter.end(ctx, int(values["rows"])+latencyWarmUp)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		run.System, run.usage = s.name, after.since(before)
-		runs = append(runs, run)
+		maps.Copy(values, cost)
+		b.record(sample{Case: fmt.Sprintf("%d transactions/s", rate), X: float64(rate), System: s.name, Round: round, Values: values})
 	}
-	if err := shipper.stop(ctx); err != nil {
-		return nil, err
+	if err := p.compare(ctx, p.tables); err != nil {
+		return err
 	}
-	return runs, p.compare(ctx)
+	return shipper.stop(ctx)
 }
 
 // committed is a row that the source has.
@@ -110,17 +82,16 @@ type committed struct {
 	at  time.Time // when the commit was acknowledged
 }
 
-// measureLatency commits a row at a time, rate of them a second, while another
+// latency commits a row at a time, rate of them a second, while another
 // goroutine waits for each of them on a connection of its own to the target.
 // next is the number of the next row.
-func (p *pair) measureLatency(ctx context.Context, next *int, rate int, duration time.Duration) (latencyRun, error) {
-	run := latencyRun{Rate: rate}
+func (p *pair) latency(ctx context.Context, next *int, rate int, duration time.Duration) (map[string]float64, error) {
 	rows := max(int(duration.Seconds()*float64(rate)), 1)
-	target, err := pgx.Connect(ctx, p.target.SocketDSN(database)+" application_name="+application)
+	target, err := p.target.open(ctx, p.target.database)
 	if err != nil {
-		return run, fmt.Errorf("connect to the target: %w", err)
+		return nil, err
 	}
-	defer target.Close(context.Background())
+	defer target.disconnect()
 
 	waiting := make(chan committed, latencyWarmUp+rows) // the writer never waits for the reader
 	type result struct {
@@ -131,7 +102,7 @@ func (p *pair) measureLatency(ctx context.Context, next *int, rate int, duration
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		latencies, err := awaitRows(ctx, target, waiting)
+		latencies, err := awaitRows(ctx, target.conn, waiting)
 		if err != nil {
 			cancel()
 		}
@@ -142,13 +113,14 @@ func (p *pair) measureLatency(ctx context.Context, next *int, rate int, duration
 	*next += latencyWarmUp + rows
 	came := <-results
 	if err := errors.Join(came.err, err); err != nil {
-		return run, err
+		return nil, err
 	}
 	slices.Sort(came.latencies)
-	run.Rows, run.Achieved = len(came.latencies), achieved
-	run.P50, run.P90, run.P99 = quantile(came.latencies, 0.5), quantile(came.latencies, 0.9), quantile(came.latencies, 0.99)
-	run.Max = quantile(came.latencies, 1)
-	return run, nil
+	return map[string]float64{
+		"rows": float64(len(came.latencies)), "achieved": achieved,
+		"p50": quantile(came.latencies, 0.5), "p90": quantile(came.latencies, 0.9),
+		"p99": quantile(came.latencies, 0.99), "max": quantile(came.latencies, 1),
+	}, nil
 }
 
 // commitRows commits rows on schedule, and returns how many a second it made.

@@ -11,7 +11,7 @@ import (
 
 const (
 	pollEvery    = 20 * time.Millisecond
-	pollTimeout  = 5 * time.Minute
+	pollTimeout  = 10 * time.Minute
 	ticksASecond = 100 // USER_HZ, the unit of /proc/PID/stat on Linux
 )
 
@@ -34,65 +34,85 @@ func poll(ctx context.Context, f func() (bool, error)) error {
 	}
 }
 
-// cpuSeconds is the CPU time a process has used, user and system.
-func cpuSeconds(pid int) (float64, error) {
+// cpuTimes are the seconds a process has used itself, user and system, and those
+// of its children that have ended.
+func cpuTimes(pid int) (own, ended float64, err error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, fmt.Errorf("read the CPU time of process %d: %w", pid, err)
+		return 0, 0, fmt.Errorf("read the CPU time of process %d: %w", pid, err)
 	}
 	// pid (command) state …; the command may hold anything
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	const user, system = 11, 12 // behind the command
-	if len(fields) <= system {
-		return 0, fmt.Errorf("read the CPU time of process %d: its stat is too short", pid)
+	const first, last = 11, 14 // utime, stime, cutime, cstime, counted behind the command
+	if len(fields) <= last {
+		return 0, 0, fmt.Errorf("read the CPU time of process %d: its stat is too short", pid)
 	}
-	ticks := 0.0
-	for _, field := range fields[user : system+1] {
-		n, err := strconv.ParseUint(field, 10, 64)
+	var seconds [last - first + 1]float64
+	for i := range seconds {
+		ticks, err := strconv.ParseInt(fields[first+i], 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("read the CPU time of process %d: %w", pid, err)
+			return 0, 0, fmt.Errorf("read the CPU time of process %d: %w", pid, err)
 		}
-		ticks += float64(n)
+		seconds[i] = float64(ticks) / ticksASecond
 	}
-	return ticks / ticksASecond, nil
+	return seconds[0] + seconds[1], seconds[2] + seconds[3], nil
 }
 
-// peakMemory is the most memory a process has had resident, in MB.
-func peakMemory(pid int) (float64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, fmt.Errorf("read the memory of process %d: %w", pid, err)
-	}
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kB, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
-			return kB / 1024, err
-		}
-	}
-	return 0, fmt.Errorf("read the memory of process %d: it has no VmHWM", pid)
+// cpuSeconds is the CPU time a process has used itself.
+func cpuSeconds(pid int) (float64, error) {
+	own, _, err := cpuTimes(pid)
+	return own, err
 }
 
-// shippingCPU is the CPU time of a server's processes that take part in
-// shipping: replication workers and senders, and every session but the
-// bench's own. They have all started with shipping.
-func (s *server) shippingCPU(ctx context.Context) (float64, error) {
-	pids, err := s.text(ctx, `SELECT coalesce(string_agg(pid::text, ' '), '') FROM pg_stat_activity
-		WHERE application_name <> '`+application+`'
-		  AND backend_type IN ('client backend', 'walsender', 'logical replication worker', 'pg_courier ship worker')`)
+// treeCPU is the CPU time that a process and all below it have used, those that
+// have ended included. Processes that end while it looks may be missed.
+func treeCPU(pid int) float64 {
+	own, ended, err := cpuTimes(pid)
 	if err != nil {
-		return 0, err
+		return 0 // it has ended, and its parent knows
 	}
+	total := own + ended
+	for _, child := range children(pid) {
+		total += treeCPU(child)
+	}
+	return total
+}
+
+// treeMemory is the private memory of a process and all below it, in MB: what is
+// shared, as PostgreSQL's buffers are, is not counted.
+func treeMemory(pid int) float64 {
 	total := 0.0
-	for field := range strings.FieldsSeq(pids) {
-		pid, err := strconv.Atoi(field)
-		if err != nil {
-			return 0, fmt.Errorf("list the processes of %s: %w", s.Name, err)
+	if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err == nil {
+		for line := range strings.Lines(string(status)) {
+			if value, ok := strings.CutPrefix(line, "RssAnon:"); ok {
+				kB, _ := strconv.ParseFloat(strings.Fields(value)[0], 64)
+				total = kB / 1024
+			}
 		}
-		seconds, err := cpuSeconds(pid)
-		if err != nil {
-			return 0, err
-		}
-		total += seconds
 	}
-	return total, nil
+	for _, child := range children(pid) {
+		total += treeMemory(child)
+	}
+	return total
+}
+
+// children are the processes that a process has started, by any of its threads.
+func children(pid int) []int {
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, task := range tasks {
+		content, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name()))
+		if err != nil {
+			continue
+		}
+		for field := range strings.FieldsSeq(string(content)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				pids = append(pids, child)
+			}
+		}
+	}
+	return pids
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,24 +11,36 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"text/tabwriter"
+	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/pgtest"
 )
 
 // report is all that was measured, and its JSON form.
 type report struct {
+	Date       string            `json:"date"`
 	PostgreSQL string            `json:"postgresql"`
 	Courier    string            `json:"courier"`
+	Processor  string            `json:"processor"`
 	CPUs       int               `json:"cpus"`
+	MemoryMB   int               `json:"memory_mb"`
+	Rows       int               `json:"rows"`
 	Settings   map[string]string `json:"settings"`
+	Systems    []named           `json:"systems"`
+	Captures   []named           `json:"captures"`
+	Absent     []string          `json:"absent,omitempty"`
 	Seconds    float64           `json:"seconds"`
-	Capture    []captureRun      `json:"capture"`
-	CatchUp    []catchUpRun      `json:"catch_up"`
-	Latency    []latencyRun      `json:"latency"`
-	Commit     []commitRun       `json:"commit"`
+	Samples    []sample          `json:"samples"`
+	Failures   []failure         `json:"failures,omitempty"`
+}
 
-	systems []string
+// named says what the short name of a system stands for.
+type named struct {
+	Name     string            `json:"name"`
+	Title    string            `json:"title"`
+	Preload  string            `json:"preload,omitempty"`
+	Settings map[string]string `json:"settings,omitempty"` // beyond those of every server
+	Share    float64           `json:"share"`              // of the rows
 }
 
 func newReport(ctx context.Context, c *config) (*report, error) {
@@ -37,8 +48,15 @@ func newReport(ctx context.Context, c *config) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &report{CPUs: runtime.NumCPU(), Settings: maps.Clone(settings), systems: c.chosen()}
+	r := &report{Date: time.Now().UTC().Format("2006-01-02"), CPUs: runtime.NumCPU(), Rows: c.rows, Settings: maps.Clone(settings)}
+	r.Processor, r.MemoryMB = machine()
 	r.Settings["fsync"] = "on"
+	for _, s := range systems {
+		r.Systems = append(r.Systems, named{s.name, s.title, s.preload, s.settings, s.share})
+	}
+	for _, way := range captures {
+		r.Captures = append(r.Captures, named{Name: way.name, Title: way.title, Share: way.share})
+	}
 	for program, version := range map[*exec.Cmd]*string{
 		exec.CommandContext(ctx, inst.Program("postgres"), "--version"): &r.PostgreSQL,
 		exec.CommandContext(ctx, c.courier, "version"):                  &r.Courier,
@@ -52,123 +70,90 @@ func newReport(ctx context.Context, c *config) (*report, error) {
 	return r, nil
 }
 
-func (r *report) printHead(w io.Writer) {
+// machine names the processor and the memory of this machine.
+func machine() (processor string, memoryMB int) {
+	if content, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(content)) {
+			if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
+				processor = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	if content, err := os.ReadFile("/proc/meminfo"); err == nil {
+		var kB int
+		if _, err := fmt.Sscanf(string(content), "MemTotal: %d kB", &kB); err == nil {
+			memoryMB = kB / 1024
+		}
+	}
+	return processor, memoryMB
+}
+
+func (r *report) head() string {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(r.Settings)) {
 		list = append(list, name+"="+r.Settings[name])
 	}
-	fmt.Fprintf(w, "%s; %s; %d CPUs\nevery server: %s\n", r.PostgreSQL, r.Courier, r.CPUs, strings.Join(list, " "))
+	return fmt.Sprintf("%s; %s; %d CPUs (%s), %d MB of memory\nevery server: %s\n",
+		r.PostgreSQL, r.Courier, r.CPUs, r.Processor, r.MemoryMB, strings.Join(list, " "))
 }
 
-// table prints tab-separated lines as columns, all but the first right-aligned.
-func table(w io.Writer, lines [][]string) {
-	var b bytes.Buffer
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	for _, line := range lines {
-		width := 0
-		for _, other := range lines {
-			width = max(width, len(other[0]))
-		}
-		fmt.Fprintf(t, "%-*s\t%s\t\n", width, line[0], strings.Join(line[1:], "\t"))
+func (r *report) printHead(w io.Writer) {
+	fmt.Fprint(w, r.head())
+	for _, what := range r.Absent {
+		fmt.Fprintf(w, "left out: %s\n", what)
 	}
-	t.Flush()
-	fmt.Fprint(w, b.String())
 }
 
-func (r *report) captured(system, statement string, value func(*captureRun) float64) map[int]float64 {
-	byRound := make(map[int]float64)
-	for i := range r.Capture {
-		if run := &r.Capture[i]; run.System == system && run.Statement == statement {
-			byRound[run.Round] = value(run)
-		}
+// leaveOut notes that something can't be measured.
+func (r *report) leaveOut(name string, absent, packages []string) {
+	r.Absent = append(r.Absent, fmt.Sprintf("%s is not installed (no %s); make bench-peers, or apt-get install %s",
+		name, strings.Join(absent, ", no "), strings.Join(packages, " ")))
+}
+
+// print reports everything.
+func (r *report) print(w io.Writer) {
+	r.printHead(w)
+	for i := range scenarios {
+		r.printScenario(w, &scenarios[i])
 	}
-	return byRound
+	r.printEnd(w)
 }
 
-func (r *report) printCapture(w io.Writer) {
-	fmt.Fprintf(w, "\nCapture: µs a row of one statement of %d rows, commit included; median (min–max)\n\n", r.Capture[0].Rows)
-	lines := [][]string{{"", "statement", "time", "added", "CPU added", "limit"}}
-	wall := func(run *captureRun) float64 { return run.Wall }
-	cpu := func(run *captureRun) float64 { return run.CPU }
-	minus := func(a, b float64) float64 { return a - b }
-	plain := capturePeers[0].Name
-	for _, statement := range captureStatements {
-		for _, peer := range capturePeers {
-			line := []string{peer.Name, statement.name,
-				micros(spreadOf(values(r.captured(peer.Name, statement.name, wall)))), "", "", ""}
-			if peer.Name != plain {
-				line[3] = micros(spreadOf(paired(r.captured(peer.Name, statement.name, wall), r.captured(plain, statement.name, wall), minus)))
-				line[4] = micros(spreadOf(paired(r.captured(peer.Name, statement.name, cpu), r.captured(plain, statement.name, cpu), minus)))
-			}
-			if peer.Name == "pg_courier" {
-				line[5] = fmt.Sprintf("< %.1f", statement.limit)
-			}
-			lines = append(lines, line)
+func (r *report) printEnd(w io.Writer) {
+	r.printGoals(w)
+	for _, f := range r.Failures {
+		fmt.Fprintf(w, "\nfailed: %s, %s, round %d: %s\n", f.Scenario, f.System, f.Round, f.Error)
+	}
+	fmt.Fprintf(w, "\nbench: done in %.0f s\n", r.Seconds)
+}
+
+// write writes the files that are asked for.
+func (r *report) write(c *config) error {
+	if c.json != "" {
+		content, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return fmt.Errorf("write measurements: %w", err)
+		}
+		if err := os.WriteFile(c.json, append(content, '\n'), 0o644); err != nil {
+			return fmt.Errorf("write measurements: %w", err)
 		}
 	}
-	table(w, lines)
-}
-
-func micros(s spread) string { return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Min, s.Max) }
-
-func (r *report) shipped(system, workload string, value func(*catchUpRun) float64) map[int]float64 {
-	byRound := make(map[int]float64)
-	for i := range r.CatchUp {
-		if run := &r.CatchUp[i]; run.System == system && run.Workload == workload {
-			byRound[run.Round] = value(run)
-		}
-	}
-	return byRound
-}
-
-func (r *report) printCatchUp(w io.Writer) {
-	fmt.Fprintf(w, "\nCatch-up of a backlog: rows/s; median (min–max) and CPU µs a row; ratios within a round to %s\n", reference)
-	rate := func(run *catchUpRun) float64 { return run.rate() }
-	ratio := func(a, b float64) float64 { return a / b }
-	for i := range workloads {
-		load := &workloads[i]
-		lines := [][]string{{"", "rows/s", "ratio", "goal", "source CPU", "sidecar CPU", "target CPU", "sidecar MB"}}
-		rows := 0
-		for _, system := range r.systems {
-			medianOf := func(value func(*catchUpRun) float64) float64 {
-				return spreadOf(values(r.shipped(system, load.Name, value))).Median
-			}
-			s := spreadOf(values(r.shipped(system, load.Name, rate)))
-			rows = int(medianOf(func(run *catchUpRun) float64 { return float64(run.Rows) }))
-			line := []string{system, fmt.Sprintf("%.0f (%.0f–%.0f)", s.Median, s.Min, s.Max), "", "",
-				perRow(medianOf(func(run *catchUpRun) float64 { return run.SourceCPU }), rows),
-				perRow(medianOf(func(run *catchUpRun) float64 { return run.ShipperCPU }), rows),
-				perRow(medianOf(func(run *catchUpRun) float64 { return run.TargetCPU }), rows), ""}
-			if memory := medianOf(func(run *catchUpRun) float64 { return run.PeakMB }); memory > 0 {
-				line[7] = fmt.Sprintf("%.0f", memory)
-			}
-			if to := paired(r.shipped(system, load.Name, rate), r.shipped(reference, load.Name, rate), ratio); system != reference && len(to) > 0 {
-				s := spreadOf(to)
-				line[2] = fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Min, s.Max)
-				line[3] = fmt.Sprintf("≥ %.1f", load.goal)
-			}
-			lines = append(lines, line)
-		}
-		fmt.Fprintf(w, "\n%s: %d rows, %s\n\n", load.Name, rows, load.Title)
-		table(w, lines)
-	}
-}
-
-// perRow turns seconds into µs a row.
-func perRow(seconds float64, rows int) string {
-	if seconds == 0 || rows == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%.2f", seconds*1e6/float64(rows))
-}
-
-func (r *report) writeJSON(name string) error {
-	content, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write measurements: %w", err)
-	}
-	if err := os.WriteFile(name, append(content, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write measurements: %w", err)
+	if c.docs != "" {
+		return r.writeDocs(c.docs)
 	}
 	return nil
+}
+
+// readReport reads what -json has written.
+func readReport(name string) (*report, error) {
+	content, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read measurements: %w", err)
+	}
+	r := &report{}
+	if err := json.Unmarshal(content, r); err != nil {
+		return nil, fmt.Errorf("read measurements from %s: %w", name, err)
+	}
+	return r, nil
 }

@@ -23,21 +23,14 @@ var settings = map[string]string{
 	"shared_buffers":     "512MB",
 	"max_wal_size":       "8GB",
 	"checkpoint_timeout": "1h",
+	"max_connections":    "300",
 }
 
-// createTable makes the table everything is measured with.
-const createTable = `CREATE TABLE %s (aid int PRIMARY KEY, bid int NOT NULL, abalance int,
-	filler text, ts timestamptz, amount numeric(12,2))`
-
-// rowsOf selects rows $from to $to (printed in) for an INSERT into it.
-const rowsOf = `SELECT i, i %% 100, 0, 'customer account number ' || i,
-	timestamptz '2026-01-01 00:00:00.123456+00' + i * interval '1.001 second', (i %% 1000000) * 1.07
-	FROM generate_series(%d, %d) AS i`
-
-// server is a cluster with one session of the bench on its database.
+// server is a cluster with one session of the bench on one of its databases.
 type server struct {
 	*pgtest.Cluster
-	conn *pgx.Conn
+	database string
+	conn     *pgx.Conn
 }
 
 // startServer starts a server with an empty database.
@@ -48,20 +41,34 @@ func startServer(ctx context.Context, name string, options ...pgtest.Option) (*s
 		return nil, err
 	}
 	s := &server{Cluster: cluster}
-	if err := cluster.CreateDatabase(ctx, database); err != nil {
-		return nil, errors.Join(err, s.destroy())
-	}
-	s.conn, err = pgx.Connect(ctx, cluster.SocketDSN(database)+" application_name="+application)
+	first, err := s.create(ctx, database)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("connect to cluster %s: %w", name, err), s.destroy())
+		return nil, errors.Join(err, cluster.Destroy())
 	}
-	return s, nil
+	return first, nil
 }
 
-func (s *server) destroy() error {
-	if s.conn != nil {
-		s.conn.Close(context.Background())
+// create makes another database of the cluster.
+func (s *server) create(ctx context.Context, name string) (*server, error) {
+	if err := s.CreateDatabase(ctx, name); err != nil {
+		return nil, err
 	}
+	return s.open(ctx, name)
+}
+
+// open is another session, of a database that is there.
+func (s *server) open(ctx context.Context, name string) (*server, error) {
+	conn, err := pgx.Connect(ctx, s.SocketDSN(name)+" application_name="+application)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s of cluster %s: %w", name, s.Name, err)
+	}
+	return &server{Cluster: s.Cluster, database: name, conn: conn}, nil
+}
+
+func (s *server) disconnect() { s.conn.Close(context.Background()) }
+
+func (s *server) destroy() error {
+	s.disconnect()
 	return s.Destroy()
 }
 
@@ -69,6 +76,16 @@ func (s *server) destroy() error {
 func (s *server) exec(ctx context.Context, sql string) error {
 	if _, err := s.conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return fmt.Errorf("run on %s: %w", s.Name, err)
+	}
+	return nil
+}
+
+// execAll runs statements one by one: some may not share a transaction.
+func (s *server) execAll(ctx context.Context, statements ...string) error {
+	for _, sql := range statements {
+		if err := s.exec(ctx, sql); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -85,57 +102,13 @@ func (s *server) text(ctx context.Context, sql string) (string, error) {
 // await polls a query until it answers true.
 func (s *server) await(ctx context.Context, sql string) error {
 	return poll(ctx, func() (bool, error) {
-		value, err := s.text(ctx, "SELECT ("+sql+")::text")
+		value, err := s.text(ctx, "SELECT coalesce(("+sql+")::boolean, false)::text")
 		return value == "true", err
 	})
 }
 
-// pair is a source and a target.
-type pair struct {
-	source, target *server
-}
-
-// startPair starts both with pg_courier preloaded, whoever ships.
-func startPair(ctx context.Context, name string) (*pair, error) {
-	source, err := startServer(ctx, name+"-source", pgtest.Preload(true))
-	if err != nil {
-		return nil, err
-	}
-	target, err := startServer(ctx, name+"-target", pgtest.Preload(true))
-	if err != nil {
-		return nil, errors.Join(err, source.destroy())
-	}
-	return &pair{source, target}, nil
-}
-
-func (p *pair) destroy() error {
-	return errors.Join(p.source.destroy(), p.target.destroy())
-}
-
-// both runs the same on source and target.
-func (p *pair) both(ctx context.Context, sql string) error {
-	if err := p.source.exec(ctx, sql); err != nil {
-		return err
-	}
-	return p.target.exec(ctx, sql)
-}
-
-// contents sums up the table, so that two of them can be compared.
-const contents = `SELECT concat_ws(' ', count(*), sum(aid), sum(bid), sum(abalance), sum(length(filler)),
-	sum(extract(epoch FROM ts)), sum(amount)) FROM acc`
-
-// compare is an error unless source and target hold the same.
-func (p *pair) compare(ctx context.Context) error {
-	source, err := p.source.text(ctx, contents)
-	if err != nil {
-		return err
-	}
-	target, err := p.target.text(ctx, contents)
-	if err != nil {
-		return err
-	}
-	if source != target {
-		return fmt.Errorf("target differs from source: counts and sums are %s, not %s", target, source)
-	}
-	return nil
+// contents sums up a table, so that two of them can be compared.
+func (s *server) contents(ctx context.Context, table string) (string, error) {
+	return s.text(ctx, fmt.Sprintf(
+		`SELECT count(*) || ' rows, hash ' || coalesce(sum(hashtextextended(t::text, 0)), 0) FROM %s AS t`, table))
 }

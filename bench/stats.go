@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"math"
 	"slices"
 )
@@ -27,10 +28,15 @@ func spreadOf(values []float64) spread {
 
 // paired applies f to the measurements of the same round.
 func paired(values, others map[int]float64, f func(value, other float64) float64) []float64 {
-	var result []float64
+	return slices.Collect(maps.Values(byRound(values, others, f)))
+}
+
+// byRound is paired, with the rounds.
+func byRound(values, others map[int]float64, f func(value, other float64) float64) map[int]float64 {
+	result := make(map[int]float64)
 	for round, value := range values {
 		if other, ok := others[round]; ok {
-			result = append(result, f(value, other))
+			result[round] = f(value, other)
 		}
 	}
 	return result

@@ -3,76 +3,122 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
-// batchRows is the size of the transactions of the update backlog.
-const batchRows = 1000
+const (
+	batchRows = 1000 // of the transactions of most backlogs
+	hotRows   = 1000
+)
 
 // workload is a backlog: committed on the source while shipping is stopped.
 type workload struct {
-	Name  string
-	Title string
-	// goal is how many times as fast as built-in pg_courier is to be.
-	goal float64
-	// rows of the backlog, for -rows n.
+	name   string
+	title  string
+	tables []*table
+	// rows are the changes of the backlog, for -rows n.
 	rows func(n int) int
 	// commit is run on the source.
 	commit func(n int) string
-	// arrived asks the target for the last row.
+	// arrived asks the target for the last change.
 	arrived func(n int) string
 }
 
-// workloads run in this order on one pair; each builds on the one before.
-var workloads = []workload{
+// workloads run in this order on one pair; some build on those before.
+var workloads = []*workload{
 	{
-		Name: "W1", Title: "insert, one transaction", goal: 1.5,
+		name: "insert", title: "inserts, one transaction", tables: []*table{accounts},
 		rows:   func(n int) int { return n },
-		commit: func(n int) string { return "INSERT INTO acc " + fmt.Sprintf(rowsOf, 1, n) },
+		commit: func(n int) string { return insertAccounts("acc", 1, n) },
 		arrived: func(n int) string {
 			return fmt.Sprintf("SELECT EXISTS (SELECT FROM acc WHERE aid = %d)", n)
 		},
 	},
 	{
-		Name: "W2", Title: fmt.Sprintf("update, transactions of %d rows", batchRows), goal: 1.5,
+		name: "update", title: fmt.Sprintf("updates of as many rows, transactions of %d", batchRows), tables: []*table{accounts},
 		rows: func(n int) int { return n },
 		commit: func(n int) string {
-			return fmt.Sprintf(`DO $$ BEGIN
-				FOR i IN 0 .. %d LOOP
-					UPDATE acc SET abalance = abalance + 1 WHERE aid BETWEEN i * %d + 1 AND least((i + 1) * %[2]d, %d);
-					COMMIT;
-				END LOOP; END $$`, (n-1)/batchRows, batchRows, n)
+			return loop(0, (n-1)/batchRows, fmt.Sprintf(
+				"UPDATE acc SET abalance = abalance + 1 WHERE aid BETWEEN i * %d + 1 AND least((i + 1) * %[1]d, %d)", batchRows, n))
+		},
+		arrived: func(n int) string { return "SELECT abalance = 1 FROM acc WHERE aid = " + fmt.Sprint(n) },
+	},
+	{
+		name: "single", title: "inserts, transactions of one row", tables: []*table{accounts},
+		rows: func(n int) int { return n / 5 },
+		commit: func(n int) string {
+			return loop(n+1, n+n/5, `INSERT INTO acc VALUES (i, i % 100, 0, 'customer account number ' || i, clock_timestamp(), i * 1.07)`)
 		},
 		arrived: func(n int) string {
-			return fmt.Sprintf("SELECT EXISTS (SELECT FROM acc WHERE aid = %d AND abalance = 1)", n)
+			return fmt.Sprintf("SELECT EXISTS (SELECT FROM acc WHERE aid = %d)", n+n/5)
 		},
 	},
 	{
-		Name: "W3", Title: "insert, transactions of one row", goal: 2.5,
-		rows: func(n int) int { return n / 10 },
+		name: "hot", title: fmt.Sprintf("updates of %d hot rows, each transaction all of them", hotRows), tables: []*table{accounts},
+		rows: func(n int) int { return n / hotRows * hotRows },
 		commit: func(n int) string {
-			return fmt.Sprintf(`DO $$ BEGIN
-				FOR i IN %d .. %d LOOP
-					INSERT INTO acc VALUES (i, i %% 100, 0, 'customer account number ' || i, clock_timestamp(), i * 1.07);
-					COMMIT;
-				END LOOP; END $$`, n+1, n+n/10)
+			return loop(1, n/hotRows, fmt.Sprintf("UPDATE acc SET bid = i WHERE aid <= %d", hotRows))
 		},
 		arrived: func(n int) string {
-			return fmt.Sprintf("SELECT EXISTS (SELECT FROM acc WHERE aid = %d)", n+n/10)
+			return fmt.Sprintf("SELECT bid = %d FROM acc WHERE aid = %d", n/hotRows, hotRows)
+		},
+	},
+	{
+		name: "keys", title: "customers, orders and items with foreign keys: inserts, updates and deletes, transactions of ten",
+		tables: []*table{customers, orders, items},
+		rows:   func(n int) int { return n / 50 * 10 },
+		commit: func(n int) string {
+			return loop(1, n/50, `INSERT INTO customer VALUES (i, 'customer ' || i, date '2026-01-01' + i % 365);
+				INSERT INTO orders SELECT i * 2 + k, i, 'new', now(), i * 1.5 FROM generate_series(0, 1) AS k;
+				INSERT INTO item SELECT i * 5 + k, i * 2 + k % 2, 'article ' || k, k, k * 9.99 FROM generate_series(0, 4) AS k;
+				UPDATE orders SET state = 'paid' WHERE oid = i * 2;
+				DELETE FROM item WHERE iid = i * 5`)
+		},
+		arrived: func(n int) string { return fmt.Sprintf("SELECT state = 'paid' FROM orders WHERE oid = %d", n/50*2) },
+	},
+	{
+		name: "wide", title: "inserts of rows of 2 kB, transactions of 100", tables: []*table{wide},
+		rows: func(n int) int { return n / 10 },
+		commit: func(n int) string {
+			return loop(0, (n/10-1)/100, insertWide("wide", "i * 100 + 1", fmt.Sprintf("least((i + 1) * 100, %d)", n/10)))
+		},
+		arrived: func(n int) string { return fmt.Sprintf("SELECT EXISTS (SELECT FROM wide WHERE id = %d)", n/10) },
+	},
+	{
+		name: "types", title: fmt.Sprintf("inserts of twenty columns of many types, transactions of %d", batchRows), tables: []*table{mixed},
+		rows: func(n int) int { return n / 5 },
+		commit: func(n int) string {
+			return loop(0, (n/5-1)/batchRows, insertMixed(fmt.Sprintf("i * %d + 1", batchRows), fmt.Sprintf("least((i + 1) * %d, %d)", batchRows, n/5)))
+		},
+		arrived: func(n int) string {
+			return fmt.Sprintf("SELECT EXISTS (SELECT FROM mixed WHERE id = %d)", n/5)
 		},
 	},
 }
 
-// make commits the backlog and writes both servers' buffers out, so that no
-// system pays for what came before.
-func (w *workload) make(ctx context.Context, p *pair, n int) error {
-	for _, sql := range []string{
-		"SET synchronous_commit = off", // making it is not measured
-		w.commit(n),
-		"RESET synchronous_commit",
-	} {
-		if err := p.source.exec(ctx, sql); err != nil {
-			return fmt.Errorf("make backlog %s: %w", w.Name, err)
+// loop commits statements once for each i from first to last.
+func loop(first, last int, statements string) string {
+	return fmt.Sprintf("DO $$ BEGIN FOR i IN %d .. %d LOOP %s; COMMIT; END LOOP; END $$", first, last, statements)
+}
+
+// tablesOf are the tables of workloads, each once, referenced ones first.
+func tablesOf(loads []*workload) []*table {
+	var all []*table
+	for _, w := range loads {
+		for _, t := range w.tables {
+			if !slices.Contains(all, t) {
+				all = append(all, t)
+			}
 		}
 	}
-	return p.both(ctx, "CHECKPOINT")
+	return all
+}
+
+// make commits the backlog; how long that takes is not measured, but for systems
+// that ship meanwhile.
+func (w *workload) make(ctx context.Context, s *server, n int) error {
+	if err := s.execAll(ctx, "SET synchronous_commit = off", w.commit(n), "RESET synchronous_commit"); err != nil {
+		return fmt.Errorf("make backlog %s: %w", w.name, err)
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,56 +20,67 @@ func timeout(d time.Duration) <-chan time.Time { return time.After(d) }
 
 // sample is what subscription_status says at one moment.
 type sample struct {
+	shipper          string
 	shipped, pending int64
 	lag              float64 // seconds
 	updated          time.Time
 }
 
-// load runs pgbench and prints a line a second about the subscription.
-func (s *server) load(ctx context.Context, courier *sidecar) error {
+// load runs pgbench, starts a sidecar in the midst of it, and prints a line a
+// second about the subscription. The sidecar, once started, is the caller's to
+// stop, also after an error.
+func (s *server) load(ctx context.Context) (courier *sidecar, err error) {
 	conn, err := s.Open(ctx, s.Name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer conn.Close(context.Background())
 	last, err := takeSample(ctx, conn)
 	if err != nil {
-		return err
+		return nil, err
 	}
 
 	var out bytes.Buffer
 	cmd := s.pgbenchCommand(ctx, "-c", "4", "-j", "2", "-T", strconv.Itoa(loadSeconds))
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start pgbench: %w", err)
+		return nil, fmt.Errorf("start pgbench: %w", err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	defer func() {
+		if err != nil {
+			cmd.Process.Kill() // an error says that it has ended
+			<-ended
+		}
+	}()
 
-	fmt.Printf("\n%6s  %14s  %15s  %9s\n", "second", "rows/s shipped", "pending changes", "lag")
+	fmt.Printf("\n%6s  %-7s  %14s  %15s  %9s\n", "second", "shipper", "rows/s shipped", "pending changes", "lag")
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
+	var sidecarEnded <-chan struct{} // nil until it is started
+	var shippers []string            // one after the other
 	rate := 0.0
 	for second := 1; ; second++ {
 		select {
-		case err := <-ended:
-			if err != nil {
-				return fmt.Errorf("run pgbench on %s: %w\n%s", s.Name, err, out.String())
+		case failure := <-ended:
+			ended <- failure
+			if failure != nil {
+				return courier, fmt.Errorf("run pgbench on %s: %w\n%s", s.Name, failure, out.String())
 			}
 			fmt.Println()
 			printSummary(out.String())
-			return nil
-		case <-courier.done:
-			cmd.Process.Kill()
-			<-ended
-			return fmt.Errorf("watch sidecar: it ended under load: %s", courier.cmd.ProcessState)
+			if !slices.Equal(shippers, []string{"worker", "sidecar"}) {
+				return courier, fmt.Errorf("watch subscription %s: shipped by %v, want the worker and then the sidecar", subscription, shippers)
+			}
+			return courier, nil
+		case <-sidecarEnded:
+			return courier, fmt.Errorf("watch sidecar: it ended under load: %s", courier.cmd.ProcessState)
 		case <-ticker.C:
 		}
 		now, err := takeSample(ctx, conn)
 		if err != nil {
-			cmd.Process.Kill()
-			<-ended
-			return err
+			return courier, err
 		}
 		// The shipper writes its count about once a second, so the rate is
 		// over the time between two of its writes and holds until the next.
@@ -76,7 +88,16 @@ func (s *server) load(ctx context.Context, courier *sidecar) error {
 			rate = float64(now.shipped-last.shipped) / elapsed
 			last = now
 		}
-		fmt.Printf("%6d  %14.0f  %15d  %7.3f s\n", second, rate, now.pending, now.lag)
+		if len(shippers) == 0 || shippers[len(shippers)-1] != now.shipper {
+			shippers = append(shippers, now.shipper)
+		}
+		fmt.Printf("%6d  %-7s  %14.0f  %15d  %7.3f s\n", second, now.shipper, rate, now.pending, now.lag)
+		if second == takeOverSecond {
+			if courier, err = s.startCourier(); err != nil {
+				return nil, err
+			}
+			sidecarEnded = courier.done
+		}
 	}
 }
 
@@ -85,10 +106,10 @@ func takeSample(ctx context.Context, conn *pgx.Conn) (sample, error) {
 	defer cancel()
 	var now sample
 	err := conn.QueryRow(ctx, `
-		SELECT coalesce(shipped, 0), coalesce(pending_changes, 0),
+		SELECT coalesce(shipper, 'none'), coalesce(shipped, 0), coalesce(pending_changes, 0),
 		       coalesce(extract(epoch FROM lag_time), 0)::float8, coalesce(updated_at, now())
 		FROM courier.subscription_status WHERE subscription_name = $1`, subscription).
-		Scan(&now.shipped, &now.pending, &now.lag, &now.updated)
+		Scan(&now.shipper, &now.shipped, &now.pending, &now.lag, &now.updated)
 	if err != nil {
 		return sample{}, fmt.Errorf("read status of subscription %s: %w", subscription, err)
 	}

@@ -23,13 +23,13 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Werror -MMD -MP
 # No bitcode: nothing here is worth inlining into a jitted expression.
 override with_llvm := no
 
-# A schedule file fixes the order of the tests where it matters; without one
-# they run in the order of their names.
+# All themes, or those that REGRESS names, in the order of their names; alone.sql
+# keeps background workers out of what the others ship themselves.
+# Themes include files of ../test/regress/include: psql runs in this directory.
 REGRESS_DIR = ../test/regress
-REGRESS_SCHEDULE = $(wildcard $(REGRESS_DIR)/schedule)
-REGRESS := $(if $(REGRESS_SCHEDULE),,$(sort $(patsubst $(REGRESS_DIR)/sql/%.sql,%,$(wildcard $(REGRESS_DIR)/sql/*.sql))))
-REGRESS_OPTS = --inputdir=$(REGRESS_DIR) --outputdir=regress \
-	$(addprefix --schedule=,$(REGRESS_SCHEDULE))
+THEMES := $(sort $(or $(REGRESS),$(patsubst $(REGRESS_DIR)/sql/%.sql,%,$(wildcard $(REGRESS_DIR)/sql/*.sql))))
+override REGRESS := $(filter alone,$(THEMES)) $(filter-out alone,$(THEMES))
+REGRESS_OPTS = --inputdir=$(REGRESS_DIR) --outputdir=regress
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)

@@ -44,7 +44,7 @@ end_to_end() {
         echo "no tests in test/e2e"
         return 1
     fi
-    "$go" test -count=1 -timeout 25m ./test/e2e/...
+    "$go" test -race -count=1 -timeout 50m ./test/e2e/...
 }
 
 "$go" build -buildvcs=false -o build/regress-runner ./test/regress

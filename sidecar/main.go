@@ -27,7 +27,8 @@ func main() {
 		HideVersion:               true,
 		HideHelpCommand:           true,
 		DisableSliceFlagSeparator: true, // a connection string may have commas
-		Commands:                  []*cli.Command{runCommand(), statusCommand(), copyCommand(), doctorCommand(), versionCommand()},
+		Commands: []*cli.Command{runCommand(), statusCommand(), copyCommand(), doctorCommand(), compareCommand(),
+			versionCommand()},
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return cli.Exit(err, exitUsage)
 		},

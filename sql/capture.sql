@@ -29,7 +29,15 @@ LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'courier_enqueue_row';
 REVOKE ALL ON FUNCTION courier.enqueue_row(pg_catalog.regclass, pg_catalog."char", pg_catalog.anyelement) FROM PUBLIC;
 COMMENT ON FUNCTION courier.enqueue_row(pg_catalog.regclass, pg_catalog."char", pg_catalog.anyelement) IS
-    'Queues a row as an upsert (V) or delete (D); private, see enqueue_upsert() and enqueue_delete().';
+    'Queues a row as an upsert (V), a delete (D), or whichever the row filters make of it (R); private, see enqueue_upsert(), enqueue_delete() and resend().';
+
+CREATE FUNCTION courier.enqueue_key(relation pg_catalog.regclass, columns pg_catalog.text[], key pg_catalog.text[])
+RETURNS pg_catalog.void
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_enqueue_key';
+REVOKE ALL ON FUNCTION courier.enqueue_key(pg_catalog.regclass, pg_catalog.text[], pg_catalog.text[]) FROM PUBLIC;
+COMMENT ON FUNCTION courier.enqueue_key(pg_catalog.regclass, pg_catalog.text[], pg_catalog.text[]) IS
+    'Queues the delete of a row of which only the key is known; private, see resend().';
 
 CREATE FUNCTION courier.require_captured(relation pg_catalog.regclass)
 RETURNS pg_catalog.void

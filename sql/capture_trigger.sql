@@ -29,22 +29,24 @@ begin
     loop
         changed := false;
         for change in
-            with captured as (
+            with recursive captured as (
                 select distinct c.oid as relation
                 from courier.subscription s
                 join courier.replication_set_table t on t.set_name = any (s.replication_sets)
                 join pg_class c on c.oid = t.relation
                 where s.capture = 'trigger' and s.start_position is not null
+            ), part (relation) as (
+                select c.relation from captured c join pg_class r on r.oid = c.relation and r.relkind = 'p'
+                union
+                select i.inhrelid from part p join pg_inherits i on i.inhparent = p.relation and not i.inhdetachpending
             ), wanted as (
                 select c.relation, g.trigger_name
                 from captured c
                 cross join (values ('!pg_courier_row'::name), ('!pg_courier_truncate'), ('!pg_courier_truncate_begin'))
                     g (trigger_name)
                 union
-                select p.relid, g.trigger_name
-                from captured c
-                cross join lateral pg_partition_tree(c.relation) p
-                join pg_class r on r.oid = p.relid and r.relkind in ('r', 'p')
+                select p.relation, g.trigger_name
+                from part p join pg_class r on r.oid = p.relation and r.relkind in ('r', 'p')
                 cross join (values ('!pg_courier_truncate'::name), ('!pg_courier_truncate_begin')) g (trigger_name)
             ), present as (
                 select g.tgrelid as relation, g.tgname as trigger_name
@@ -115,32 +117,9 @@ revoke execute on function courier.lock_captured(regclass[]) from public;
 comment on function courier.lock_captured(regclass[]) is
     'waits for who writes to captured tables, and keeps others from it until the transaction ends';
 
--- Dropped tables leave their sets. Runs as the owner of the extension, since
--- anyone may drop a table of theirs; touches nothing unless one was in a set.
-create function courier.forget_dropped_tables() returns event_trigger
-language plpgsql security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if exists (
-        select from pg_event_trigger_dropped_objects() d
-        join courier.replication_set_table t on t.relation = d.objid
-        where d.classid = 'pg_class'::regclass and d.objsubid = 0) then
-        delete from courier.replication_set_table t
-        using pg_event_trigger_dropped_objects() d
-        where d.classid = 'pg_class'::regclass and d.objsubid = 0 and t.relation = d.objid;
-    end if;
-end
-$$;
-revoke execute on function courier.forget_dropped_tables() from public;
-comment on function courier.forget_dropped_tables() is 'event trigger: takes dropped tables out of replication sets';
-
-create event trigger pg_courier_forget_dropped_tables on sql_drop
-    execute function courier.forget_dropped_tables();
-comment on event trigger pg_courier_forget_dropped_tables is 'takes dropped tables out of replication sets';
-
 -- A partition that comes or goes gets or loses the triggers that capture its
--- TRUNCATE. As the owner of the extension, like the above.
+-- TRUNCATE. Runs as the owner of the extension, since anyone may make one of a
+-- table of theirs.
 create function courier.follow_partitions() returns event_trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

@@ -89,8 +89,10 @@ create table courier.replication_set (
     replicate_update boolean not null,
     replicate_delete boolean not null,
     replicate_truncate boolean not null,
+    ddl text not null default 'none',
     constraint replication_set_pkey primary key (set_name),
     constraint replication_set_name_not_empty check (set_name <> ''),
+    constraint replication_set_ddl_known check (ddl in ('none', 'auto')),
     constraint replication_set_replicates_something
         check (replicate_insert or replicate_update or replicate_delete or replicate_truncate)
 );
@@ -100,6 +102,16 @@ comment on column courier.replication_set.replicate_insert is 'whether inserted 
 comment on column courier.replication_set.replicate_update is 'whether updated rows are sent';
 comment on column courier.replication_set.replicate_delete is 'whether deleted rows are sent';
 comment on column courier.replication_set.replicate_truncate is 'whether TRUNCATE is sent';
+comment on column courier.replication_set.ddl is 'auto: DDL on its tables, and new tables of its schemas, are sent; none';
+
+create table courier.replication_set_schema (
+    set_name name not null,
+    schema regnamespace not null,
+    constraint replication_set_schema_pkey primary key (set_name, schema)
+);
+comment on table courier.replication_set_schema is 'schemas of which a set with ddl => auto takes tables that are created';
+comment on column courier.replication_set_schema.set_name is 'the set';
+comment on column courier.replication_set_schema.schema is 'the schema';
 
 -- relation is a regclass, not an oid, for pg_dump: it is written as a name and
 -- finds the table again in the database it is restored to.
@@ -172,6 +184,15 @@ begin
     case tg_table_name
         when 'local_node' then
             new.epoch := gen_random_uuid();
+        when 'replication_set' then
+            -- Set default is there before its row in a dump is.
+            if new.set_name = 'default' and exists (select from courier.replication_set s where s.set_name = 'default') then
+                update courier.replication_set s
+                set replicate_insert = new.replicate_insert, replicate_update = new.replicate_update,
+                    replicate_delete = new.replicate_delete, replicate_truncate = new.replicate_truncate, ddl = new.ddl
+                where s.set_name = 'default';
+                return null;
+            end if;
         when 'replication_set_table' then
             new.added := courier.position();
             new.column_numbers := courier.column_numbers(new.relation, new.columns);
@@ -191,7 +212,6 @@ create table courier.subscription_state (
     state text not null,
     position text,
     durable_position text,
-    shipped int8 not null default 0,
     last_error text,
     last_error_sqlstate text,
     last_error_hint text,
@@ -219,7 +239,6 @@ comment on column courier.subscription_state.subscription_id is 'the subscriptio
 comment on column courier.subscription_state.state is 'copying, streaming, retrying, stopped, disabled or needs_resync';
 comment on column courier.subscription_state.position is 'applied on the target: a snapshot, or P|S|K|XID inside the interval (P,S]; null until existing rows are copied';
 comment on column courier.subscription_state.durable_position is 'known to be flushed on the target; rotation goes by it';
-comment on column courier.subscription_state.shipped is 'changes shipped so far';
 comment on column courier.subscription_state.last_error is 'message of the last error';
 comment on column courier.subscription_state.last_error_sqlstate is 'its SQLSTATE';
 comment on column courier.subscription_state.last_error_hint is 'what to do about it';
@@ -227,37 +246,13 @@ comment on column courier.subscription_state.last_error_xid is 'transaction that
 comment on column courier.subscription_state.last_error_k is 'place of that transaction in the order of shipping';
 comment on column courier.subscription_state.last_error_schema is 'schema of the table at fault';
 comment on column courier.subscription_state.last_error_table is 'the table at fault';
-comment on column courier.subscription_state.last_error_operation is 'insert, update, delete, upsert, truncate or event';
+comment on column courier.subscription_state.last_error_operation is 'insert, update, delete, upsert, truncate, event or ddl';
 comment on column courier.subscription_state.last_error_key is 'key of the row at fault';
 comment on column courier.subscription_state.next_retry_at is 'when a retrying subscription is tried again';
 comment on column courier.subscription_state.shipper is 'who shipped last: sidecar, worker or session';
 comment on column courier.subscription_state.updated_at is 'when this row was last written';
 comment on column courier.subscription_state.detached_at is
     'when the queue gave up what it had not confirmed; null while all of that is kept';
-
-create table courier.table_state (
-    subscription_id int not null,
-    relation oid not null,
-    inserted int8 not null default 0,
-    updated int8 not null default 0,
-    deleted int8 not null default 0,
-    truncated int8 not null default 0,
-    copied int8 not null default 0,
-    updated_at timestamptz not null default now(),
-    constraint table_state_pkey primary key (subscription_id, relation),
-    constraint table_state_subscription_fkey foreign key (subscription_id)
-        references courier.subscription (subscription_id) on delete cascade
-) with (fillfactor = 50);
-comment on table courier.table_state is
-    'what was shipped of each table; written down about once a second, so a crash loses the last second of it';
-comment on column courier.table_state.subscription_id is 'the subscription';
-comment on column courier.table_state.relation is 'OID of the table';
-comment on column courier.table_state.inserted is 'inserts shipped, upserts too';
-comment on column courier.table_state.updated is 'updates shipped';
-comment on column courier.table_state.deleted is 'deletes shipped';
-comment on column courier.table_state.truncated is 'truncates shipped';
-comment on column courier.table_state.copied is 'existing rows copied';
-comment on column courier.table_state.updated_at is 'when this row was last written';
 
 create table courier.shape (
     id int8 generated by default as identity,
@@ -275,6 +270,8 @@ comment on column courier.shape.relation is 'table it is published as: the one i
 comment on column courier.shape.definition is 'a Relation message of pgoutput, with 0 as the relation''s number';
 
 create trigger start_over before insert on courier.local_node
+    for each row execute function courier.start_over();
+create trigger start_over before insert on courier.replication_set
     for each row execute function courier.start_over();
 create trigger start_over before insert on courier.replication_set_table
     for each row execute function courier.start_over();
@@ -296,7 +293,8 @@ insert into courier.replication_set values ('default', true, true, true, true);
 
 select pg_catalog.pg_extension_config_dump('courier.local_node', '');
 select pg_catalog.pg_extension_config_dump('courier.node', '');
-select pg_catalog.pg_extension_config_dump('courier.replication_set', $$where set_name <> 'default'$$);
+select pg_catalog.pg_extension_config_dump('courier.replication_set', '');
+select pg_catalog.pg_extension_config_dump('courier.replication_set_schema', '');
 select pg_catalog.pg_extension_config_dump('courier.replication_set_table', '');
 select pg_catalog.pg_extension_config_dump('courier.subscription', '');
 select pg_catalog.pg_extension_config_dump('courier.subscription_subscription_id_seq', '');

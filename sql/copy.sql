@@ -1,23 +1,23 @@
 -- The copy of existing rows: what is asked for, how far it is, pause and cancel.
 
-create table courier.table_copy (
+create table courier.copy_request (
     subscription_id int not null,
     relation regclass not null,
     requests int not null default 0,
     on_existing text not null,
     cancelled boolean not null default false,
-    constraint table_copy_pkey primary key (subscription_id, relation),
-    constraint table_copy_subscription_fkey foreign key (subscription_id)
+    constraint copy_request_pkey primary key (subscription_id, relation),
+    constraint copy_request_subscription_fkey foreign key (subscription_id)
         references courier.subscription (subscription_id) on delete cascade,
-    constraint table_copy_on_existing_known check (on_existing in ('error', 'merge', 'truncate'))
+    constraint copy_request_on_existing_known check (on_existing in ('error', 'merge', 'truncate'))
 );
-comment on table courier.table_copy is 'tables of subscriptions that were to be copied once more, or not to be copied';
-comment on column courier.table_copy.subscription_id is 'the subscription';
-comment on column courier.table_copy.relation is 'the table';
-comment on column courier.table_copy.requests is 'how often a new copy was asked for; the node''s copy bears the number it was made for';
-comment on column courier.table_copy.on_existing is 'what is done about the rows that the node has: error, merge or truncate';
-comment on column courier.table_copy.cancelled is 'whether its copy was cancelled; nothing of the table is sent until a new one is asked for';
-create trigger bump_generation after insert or update or delete or truncate on courier.table_copy
+comment on table courier.copy_request is 'tables of subscriptions that were to be copied once more, or not to be copied';
+comment on column courier.copy_request.subscription_id is 'the subscription';
+comment on column courier.copy_request.relation is 'the table';
+comment on column courier.copy_request.requests is 'how often a new copy was asked for; the node''s copy bears the number it was made for';
+comment on column courier.copy_request.on_existing is 'what is done about the rows that the node has: error, merge or truncate';
+comment on column courier.copy_request.cancelled is 'whether its copy was cancelled; nothing of the table is sent until a new one is asked for';
+create trigger bump_generation after insert or update or delete or truncate on courier.copy_request
     for each statement execute function courier.bump_generation();
 
 create table courier.copy_pause (
@@ -79,7 +79,7 @@ select t.subscription_id,
        (s.copy_data or coalesce(c.requests, 0) > 0) as wanted
 from courier.subscription_table t
 join courier.subscription s on s.subscription_id = t.subscription_id
-left join courier.table_copy c on c.subscription_id = t.subscription_id and c.relation = t.relation;
+left join courier.copy_request c on c.subscription_id = t.subscription_id and c.relation = t.relation;
 comment on view courier.subscription_table_copy is 'which tables of each subscription the node is to have a copy of';
 comment on column courier.subscription_table_copy.subscription_id is 'the subscription';
 comment on column courier.subscription_table_copy.relation is 'OID of the table';
@@ -132,7 +132,7 @@ join courier.subscription s on s.subscription_id = p.subscription_id
 join pg_catalog.pg_class c on c.oid = p.relation
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join courier.subscription_state t on t.subscription_id = s.subscription_id
-left join courier.table_copy x on x.subscription_id = s.subscription_id and x.relation = p.relation
+left join courier.copy_request x on x.subscription_id = s.subscription_id and x.relation = p.relation
 left join courier.copy_pause u on u.subscription_id = s.subscription_id;
 comment on view courier.copy_status is 'how far the copy of existing rows is, one row a table';
 comment on column courier.copy_status.subscription_name is 'the subscription';
@@ -192,10 +192,10 @@ begin
             message = format('on_existing cannot be %s', coalesce(quote_literal(on_existing), 'null')),
             hint = 'It can be: error, merge, truncate.';
     end if;
-    insert into courier.table_copy as c (subscription_id, relation, requests, on_existing)
+    insert into courier.copy_request as c (subscription_id, relation, requests, on_existing)
     values (present.subscription_id, alter_subscription_resynchronize_table.relation, 1,
             alter_subscription_resynchronize_table.on_existing)
-    on conflict on constraint table_copy_pkey do update
+    on conflict on constraint copy_request_pkey do update
     set requests = c.requests + 1, on_existing = excluded.on_existing, cancelled = false;
     insert into courier.copy_progress as p (subscription_id, relation, copy_name, state)
     select t.subscription_id, t.relation, t.copy_name, 'waiting' from courier.subscription_table_copy t
@@ -268,7 +268,7 @@ begin
     if relation is not null then
         perform courier.require_subscribed(present, relation);
     end if;
-    insert into courier.table_copy as c (subscription_id, relation, on_existing, cancelled)
+    insert into courier.copy_request as c (subscription_id, relation, on_existing, cancelled)
     select t.subscription_id, t.relation, t.on_existing, true
     from courier.subscription_table_copy t
     where t.subscription_id = present.subscription_id
@@ -277,7 +277,7 @@ begin
         select from courier.copy_progress p
         where p.subscription_id = t.subscription_id and p.relation = t.relation
           and p.copy_name = t.copy_name and p.state = 'copied')
-    on conflict on constraint table_copy_pkey do update set cancelled = true;
+    on conflict on constraint copy_request_pkey do update set cancelled = true;
     get diagnostics cancelled = row_count;
     if cancelled = 0 then
         raise exception using

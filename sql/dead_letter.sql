@@ -49,7 +49,7 @@ comment on column courier.dead_letter_entry.state is
 comment on column courier.dead_letter_entry.stored_by is 'transaction that stored it; until that has committed it must not be passed';
 comment on column courier.dead_letter_entry.schema_name is 'schema of the table at fault';
 comment on column courier.dead_letter_entry.table_name is 'the table at fault';
-comment on column courier.dead_letter_entry.operation is 'what the change at fault does: insert, update, delete, upsert, truncate or event';
+comment on column courier.dead_letter_entry.operation is 'what the change at fault does: insert, update, delete, upsert, truncate, event or ddl';
 comment on column courier.dead_letter_entry.key is 'key of the row at fault';
 comment on column courier.dead_letter_entry.error is 'message of the node, to the first try or the last retry';
 comment on column courier.dead_letter_entry.error_sqlstate is 'its SQLSTATE';
@@ -125,7 +125,7 @@ comment on column courier.dead_letter.state is
 comment on column courier.dead_letter.xid is 'transaction of this database';
 comment on column courier.dead_letter.schema_name is 'schema of the table at fault';
 comment on column courier.dead_letter.table_name is 'the table at fault';
-comment on column courier.dead_letter.operation is 'what the change at fault does: insert, update, delete, upsert, truncate or event';
+comment on column courier.dead_letter.operation is 'what the change at fault does: insert, update, delete, upsert, truncate, event or ddl';
 comment on column courier.dead_letter.key is 'key of the row at fault';
 comment on column courier.dead_letter.error is 'message of the node, to the first try or the last retry';
 comment on column courier.dead_letter.error_sqlstate is 'its SQLSTATE';

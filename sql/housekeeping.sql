@@ -42,7 +42,7 @@ declare
 begin
     for relation in
         select to_regclass('courier.' || n)
-        from unnest('{subscription_state,table_state,node_state,queue_current}'::text[]) n
+        from unnest('{subscription_state,subscription_statistics,table_statistics,node_state,queue_current}'::text[]) n
         where to_regclass('courier.' || n) is not null
     loop
         size := pg_relation_size(relation);

@@ -267,6 +267,7 @@ begin
             detail = format('Subscriptions: %s.', users),
             hint = 'Drop them first with SELECT courier.drop_subscription(...).';
     end if;
+    perform courier.leave_node(node);
     -- Subscriptions dropped earlier in this transaction still have to be
     -- removed from the target, for which the server is needed.
     set constraints courier.subscription_end immediate;
@@ -280,7 +281,7 @@ begin
 end
 $$;
 comment on function courier.drop_node(text) is
-    'forgets a node that no subscription uses, and the foreign server that create_node made for it';
+    'forgets a node that no subscription, foreign table or copy uses, and the foreign servers that were made for it';
 
 -- Opens a dblink connection under a name that is ours alone; one that a
 -- canceled call left open is closed first.

@@ -78,13 +78,21 @@ $$;
 COMMENT ON FUNCTION courier.position() IS
     'The current snapshot, with the caller''s own transaction in progress: everything it sees was committed before the call.';
 
-CREATE FUNCTION courier.flush_wal()
-RETURNS pg_catalog.void
+CREATE FUNCTION courier.flush_wal(OUT timeline pg_catalog.int4, OUT flushed pg_catalog.pg_lsn)
+RETURNS pg_catalog.record
 LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'courier_flush_wal';
 REVOKE ALL ON FUNCTION courier.flush_wal() FROM PUBLIC;
 COMMENT ON FUNCTION courier.flush_wal() IS
-    'Brings all WAL written so far to disk.';
+    'Brings all WAL written so far to disk, and says up to where it is.';
+
+CREATE FUNCTION courier.has_passed(timeline pg_catalog.int4, location pg_catalog.pg_lsn)
+RETURNS pg_catalog.bool
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_has_passed';
+REVOKE ALL ON FUNCTION courier.has_passed(pg_catalog.int4, pg_catalog.pg_lsn) FROM PUBLIC;
+COMMENT ON FUNCTION courier.has_passed(pg_catalog.int4, pg_catalog.pg_lsn) IS
+    'Whether this server, or the one it was promoted or restored from, has written its WAL up to there in what is its past.';
 
 CREATE FUNCTION courier.look(
     p pg_catalog.pg_snapshot, s pg_catalog.pg_snapshot,
@@ -113,7 +121,7 @@ CREATE FUNCTION courier.next_page(
     start pg_catalog.pg_snapshot, chunks pg_catalog.int4, bytes pg_catalog.int4,
     known_generation pg_catalog.int8, timeout pg_catalog.int4,
     OUT now pg_catalog.pg_snapshot, OUT generation pg_catalog.int8,
-    OUT last_xid pg_catalog.xid8, OUT page pg_catalog.bytea)
+    OUT last_xid pg_catalog.xid8, OUT page pg_catalog.bytea, OUT took pg_catalog.int8)
 RETURNS pg_catalog.record
 LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'courier_next_page';
@@ -121,4 +129,4 @@ REVOKE ALL ON FUNCTION courier.next_page(pg_catalog.pg_snapshot, pg_catalog.int4
     pg_catalog.int8, pg_catalog.int4) FROM PUBLIC;
 COMMENT ON FUNCTION courier.next_page(pg_catalog.pg_snapshot, pg_catalog.int4, pg_catalog.int4,
     pg_catalog.int8, pg_catalog.int4) IS
-    'The present position, the generation of the configuration, the highest xid of the interval from start to the position, and the interval''s first chunks, as of courier.read_queue(); NULL if it is empty. Waits for up to so many milliseconds while it is empty and the configuration is of the known generation.';
+    'The present position, the generation of the configuration, the highest xid of the interval from start to the position, and the interval''s first chunks, as of courier.read_queue(); NULL if it is empty. Reading took so many microseconds. Waits for up to so many milliseconds while it is empty and the configuration is of the known generation.';

@@ -35,6 +35,19 @@ revoke execute on function courier.key_columns(regclass) from public;
 comment on function courier.key_columns(regclass) is
     'columns by which a changed row is found on the target; null when the table has no key';
 
+create function courier.announce_unlogged(relation regclass) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise notice using
+        message = format('%s is unlogged: a crash of this server empties it here and not on the nodes', relation),
+        hint = format('To keep its rows, run ALTER TABLE %s SET LOGGED.', relation);
+end
+$$;
+revoke execute on function courier.announce_unlogged(regclass) from public;
+comment on function courier.announce_unlogged(regclass) is 'says what becomes of an unlogged table that is replicated';
+
 -- Refuses what cannot be captured as a table of its own.
 create function courier.require_table(relation regclass) returns void
 language plpgsql stable
@@ -78,9 +91,7 @@ begin
     end if;
 
     if class.relpersistence = 'u' then
-        raise notice using
-            message = format('%s is unlogged: a crash of this server empties it here and not on the nodes', relation),
-            hint = format('To keep its rows, run ALTER TABLE %s SET LOGGED.', relation);
+        perform courier.announce_unlogged(relation);
     end if;
 
     -- Triggers of a partitioned table are cloned to its partitions, so each
@@ -363,6 +374,9 @@ begin
     perform courier.lock_captured(wanted);
     update courier.replication_set_table t set added = courier.position()
     where t.set_name = target_set.set_name and t.relation = any (wanted);
+    if target_set.ddl = 'auto' then
+        perform courier.replication_set_add_schema(target_set.set_name, s) from unnest(schema_names) s;
+    end if;
     return coalesce(cardinality(wanted), 0);
 end
 $$;

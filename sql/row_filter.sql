@@ -157,14 +157,19 @@ comment on function courier.column_numbers(regclass, name[]) is 'numbers of the 
 
 -- Renamed columns keep being sent and matched. A list of columns gets the new
 -- name besides the old one, which changes bear that were queued before. Runs
--- as the owner of the extension, since anyone may rename columns of theirs;
--- touches nothing unless one was in a list or a filter.
+-- as the owner of the extension, since anyone may rename columns of theirs.
+-- Writes nothing unless one was in a list or a filter: not even an UPDATE of no
+-- row, whose statement trigger would keep ALTER TABLE of any two tables, and all
+-- configuration, waiting for each other.
 create function courier.follow_renamed_columns() returns event_trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    change record;
+    expression text;
 begin
-    with renamed as (
+    for change in
         select t.set_name, t.relation, array_agg(a.attname order by a.attnum) as names,
                array_agg(a.attnum order by a.attnum) as numbers
         from (select distinct d.objid from pg_event_trigger_ddl_commands() d
@@ -173,21 +178,25 @@ begin
         join pg_attribute a on a.attrelid = t.relation and not a.attisdropped
         where a.attnum = any (t.column_numbers) and a.attname <> all (t.columns)
         group by t.set_name, t.relation
-    )
-    update courier.replication_set_table t
-    set columns = t.columns || r.names, column_numbers = t.column_numbers || r.numbers
-    from renamed r where t.set_name = r.set_name and t.relation = r.relation;
-
-    with altered as (
-        select t.set_name, t.relation, courier.row_filter_expression(t.relation, t.filter_id) as row_filter
+    loop
+        update courier.replication_set_table t
+        set columns = t.columns || change.names, column_numbers = t.column_numbers || change.numbers
+        where t.set_name = change.set_name and t.relation = change.relation;
+    end loop;
+    for change in
+        select t.set_name, t.relation, t.filter_id, t.row_filter
         from (select distinct d.objid from pg_event_trigger_ddl_commands() d
               where d.classid = 'pg_class'::regclass) d
         join courier.replication_set_table t on t.relation = d.objid
         where t.filter_id is not null
-    )
-    update courier.replication_set_table t
-    set row_filter = a.row_filter
-    from altered a where t.set_name = a.set_name and t.relation = a.relation and t.row_filter <> a.row_filter;
+    loop
+        -- it locks the table: for those of the command only, whatever the plan
+        expression := courier.row_filter_expression(change.relation, change.filter_id);
+        if change.row_filter <> expression then
+            update courier.replication_set_table t set row_filter = expression
+            where t.set_name = change.set_name and t.relation = change.relation;
+        end if;
+    end loop;
 end
 $$;
 revoke execute on function courier.follow_renamed_columns() from public;

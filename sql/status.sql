@@ -54,13 +54,14 @@ select s.subscription_name,
         where d.subscription_id = s.subscription_id and d.state in ('open', 'skipped', 'retrying')) as dead_letters,
        t.next_retry_at,
        t.shipper,
-       t.shipped,
+       coalesce(u.shipped, 0) as shipped,
        t.updated_at,
        s.replication_sets,
        s.capture,
        s.copy_data
 from courier.subscription s
 left join courier.subscription_state t on t.subscription_id = s.subscription_id
+left join courier.subscription_statistics u on u.subscription_id = s.subscription_id
 cross join lateral (
     select courier.is_administrator() or pg_catalog.pg_has_role('pg_monitor', 'USAGE') as may_see) a
 left join lateral courier.backlog(coalesce(t.position, s.start_position::text)) b on true;
@@ -78,57 +79,16 @@ comment on column courier.subscription_status.last_error_hint is 'what to do abo
 comment on column courier.subscription_status.last_error_xid is
     'transaction that it stopped at; courier.skip_transaction() passes it';
 comment on column courier.subscription_status.last_error_table is 'table at fault';
-comment on column courier.subscription_status.last_error_operation is 'what the change at fault does: insert, update, delete, upsert, truncate or event';
+comment on column courier.subscription_status.last_error_operation is 'what the change at fault does: insert, update, delete, upsert, truncate, event or ddl';
 comment on column courier.subscription_status.last_error_key is 'key of the row at fault; for administrators and pg_monitor';
 comment on column courier.subscription_status.dead_letters is
     'transactions that were set aside and wait for a person; see courier.dead_letter';
 comment on column courier.subscription_status.next_retry_at is 'when it is tried again';
 comment on column courier.subscription_status.shipper is 'who shipped last: sidecar, worker or session';
-comment on column courier.subscription_status.shipped is 'changes shipped so far';
+comment on column courier.subscription_status.shipped is 'changes shipped since statistics were last reset; see courier.stat_subscription';
 comment on column courier.subscription_status.updated_at is 'when a shipper last wrote its state down';
 comment on column courier.subscription_status.replication_sets is 'replication sets that it sends';
 comment on column courier.subscription_status.capture is 'how changes are captured';
 comment on column courier.subscription_status.copy_data is 'whether rows that existed before were to be copied';
 
-create view courier.stat_subscription as
-select s.subscription_id,
-       s.subscription_name,
-       t.shipped,
-       t.updated_at
-from courier.subscription s
-join courier.subscription_state t on t.subscription_id = s.subscription_id;
-comment on view courier.stat_subscription is 'counters of each subscription, since it was created';
-comment on column courier.stat_subscription.subscription_id is 'number of the subscription';
-comment on column courier.stat_subscription.subscription_name is 'its name';
-comment on column courier.stat_subscription.shipped is 'changes shipped';
-comment on column courier.stat_subscription.updated_at is 'when a shipper last wrote them down';
-
-create view courier.stat_table as
-select s.subscription_id,
-       s.subscription_name,
-       n.nspname as schema_name,
-       c.relname as table_name,
-       t.inserted,
-       t.updated,
-       t.deleted,
-       t.truncated,
-       t.copied,
-       t.updated_at
-from courier.table_state t
-join courier.subscription s on s.subscription_id = t.subscription_id
-join pg_catalog.pg_class c on c.oid = t.relation
-join pg_catalog.pg_namespace n on n.oid = c.relnamespace;
-comment on view courier.stat_table is 'changes shipped of each table, as they were made (before folding), since the subscription was created';
-comment on column courier.stat_table.subscription_id is 'number of the subscription';
-comment on column courier.stat_table.subscription_name is 'its name';
-comment on column courier.stat_table.schema_name is 'schema of the table';
-comment on column courier.stat_table.table_name is 'the table';
-comment on column courier.stat_table.inserted is 'inserts shipped, upserts too';
-comment on column courier.stat_table.updated is 'updates shipped';
-comment on column courier.stat_table.deleted is 'deletes shipped';
-comment on column courier.stat_table.truncated is 'truncates shipped';
-comment on column courier.stat_table.copied is 'existing rows copied';
-comment on column courier.stat_table.updated_at is 'when a shipper last wrote them down';
-
-grant select on courier.subscription_status, courier.stat_subscription, courier.stat_table
-    to public;
+grant select on courier.subscription_status to public;

@@ -21,8 +21,13 @@ begin
         end if;
     end loop;
     if to_regclass('courier_target.progress') is not null then
-        if not exists (select from courier_target.progress) then
-            drop schema courier_target cascade;
+        -- nor a copy of courier.copy_table() that goes on later
+        if not exists (select from courier_target.progress) and to_regclass('courier_target.table_copy') is null then
+            -- one that begins just now may have added its row, unseen
+            lock table courier_target.progress in access exclusive mode;
+            if not exists (select from courier_target.progress) then
+                drop schema courier_target cascade;
+            end if;
         end if;
     end if;
 end

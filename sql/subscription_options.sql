@@ -12,6 +12,7 @@ as $$
            ('copy_indexes', '{keep,rebuild}'),
            ('copy_rate', null),
            ('copy_workers', null),
+           ('ddl_role', '{caller,link}'),
            ('driver', '{auto,sidecar,worker,none}'),
            ('on_conflict', '{apply_remote,keep_local,error}'),
            ('on_error', '{stop,dead_letter}'),

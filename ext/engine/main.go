@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"unsafe"
 
@@ -35,13 +36,23 @@ const memoryLimit = 128 << 20
 
 func main() {}
 
+// prepareRuntime fits Go's runtime to a backend. There is one thread to run Go
+// code, ours; with a second processor at its disposal, the runtime's monitor wakes
+// up fifty times after each call to see whether that could be of use.
+func prepareRuntime() {
+	debug.SetMemoryLimit(memoryLimit)
+	if runtime.GOMAXPROCS(0) != 1 {
+		runtime.GOMAXPROCS(1) // stops the world, so not again and again
+	}
+}
+
 // courier_engine_ship ships one subscription, or all enabled ones if the name is
 // NULL, in the calling backend.
 //
 //export courier_engine_ship
 func courier_engine_ship(host *C.CourierHost, subscription *C.char) (outcome C.CourierOutcome) {
 	defer recoverInto(&outcome)
-	debug.SetMemoryLimit(memoryLimit)
+	prepareRuntime()
 
 	s := &spi{host: host}
 	changes, err := shipNow(context.Background(), s, subscription)
@@ -130,5 +141,6 @@ func courier_engine_free(outcome *C.CourierOutcome) {
 		outcome.failure.hint, outcome.failure.context} {
 		C.free(unsafe.Pointer(text))
 	}
-	outcome.failure = C.CourierFailure{}
+	C.free(unsafe.Pointer(outcome.answer))
+	outcome.answer, outcome.failure = nil, C.CourierFailure{}
 }

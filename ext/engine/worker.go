@@ -15,7 +15,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -50,7 +49,7 @@ func courier_engine_open(host *C.CourierHost, subscription *C.char) (number C.in
 			number = 0
 		}
 	}()
-	debug.SetMemoryLimit(memoryLimit)
+	prepareRuntime()
 	w := &worker{name: C.GoString(subscription), wait: ship.NewBackoff()}
 	w.log = newServerLog(host).With("subscription", w.name)
 	w.session = workerSession{spi: spi{host: host}, stopping: make(chan struct{})}

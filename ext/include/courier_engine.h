@@ -97,12 +97,21 @@ typedef struct CourierOutcome
 								 * milliseconds */
 	int			failed;			/* the pause follows an error: no news makes
 								 * it shorter */
+	char	   *answer;			/* of a comparison: JSON */
 	CourierFailure failure;
 } CourierOutcome;
 
 /* Exported by the engine's library. */
 typedef CourierOutcome (*courier_engine_ship_fn) (CourierHost *host,
 												  const char *subscription);
+
+/*
+ * Compares the tables of a subscription on both sides; the request is JSON, see
+ * ext/engine/compare.go.
+ */
+typedef CourierOutcome (*courier_engine_compare_fn) (CourierHost *host,
+													 const char *subscription,
+													 const char *request);
 typedef void (*courier_engine_free_fn) (CourierOutcome *outcome);
 
 /*

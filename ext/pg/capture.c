@@ -6,8 +6,10 @@
 
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
@@ -15,6 +17,7 @@
 PG_FUNCTION_INFO_V1(courier_capture_row);
 PG_FUNCTION_INFO_V1(courier_enqueue_event);
 PG_FUNCTION_INFO_V1(courier_enqueue_row);
+PG_FUNCTION_INFO_V1(courier_enqueue_key);
 
 static void
 require_row_trigger(FunctionCallInfo fcinfo)
@@ -108,48 +111,96 @@ courier_enqueue_event(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Opens a table of which a row is to be shipped again, with the lock of a
+ * writer, so that it waits for new row filters as writers do.
+ */
+static Relation
+open_enqueued(Oid relid)
+{
+	PreventCommandIfReadOnly("courier.enqueue_upsert() or enqueue_delete()");
+	PreventCommandDuringRecovery("courier.enqueue_upsert() or enqueue_delete()");
+	return relation_open(relid, RowExclusiveLock);
+}
+
+static char *
+qualified_name(Relation rel)
+{
+	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+									  RelationGetRelationName(rel));
+}
+
+static CourierRelation *
+require_key(Relation rel)
+{
+	CourierRelation *relation = courier_relation_lookup(rel);
+
+	if (!relation->has_key)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("rows of table %s can't be shipped again, because it has no key",
+						qualified_name(rel)),
+				 errhint("Add a primary key to the table.")));
+	courier_shape_mention(relation);
+	return relation;
+}
+
+/*
+ * A row as it is, for those who may have another, or should not have it at
+ * all: an update of nothing, which the row filters may make a delete of, and
+ * an upsert.
+ */
+static void
+write_again(CourierRelation *relation, HeapTuple tuple, TupleDesc desc,
+			Datum *values, bool *nulls, bool upsert_only)
+{
+	if (relation->nfilters > 0)
+	{
+		TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
+
+		ExecStoreHeapTuple(tuple, slot, false);
+		courier_filters_apply(relation, NULL, slot);
+		if (!upsert_only)
+		{
+			courier_filters_assume_old(relation);
+			courier_write_update(relation, values, nulls, values, nulls);
+			courier_filters_apply(relation, NULL, slot);
+		}
+		ExecDropSingleTupleTableSlot(slot);
+	}
+	courier_write_insert(relation, values, nulls, 'V');
+}
+
+/*
  * courier.enqueue_row(relation regclass, kind "char", r anyelement): ships a
- * row again.  The SQL functions over it have checked that the relation is in
- * a replication set.
+ * row again, as an upsert (V), a delete (D), or as an upsert for those whose
+ * row filters let it in and a delete for the others (R).  The SQL functions
+ * over it have checked that the relation is in a replication set.
  */
 Datum
 courier_enqueue_row(PG_FUNCTION_ARGS)
 {
-	Oid			relid = PG_GETARG_OID(0);
 	char		kind = PG_GETARG_CHAR(1);
 	Oid			argument_type = get_fn_expr_argtype(fcinfo->flinfo, 2);
+	Relation	rel = open_enqueued(PG_GETARG_OID(0));
+	TupleDesc	desc = RelationGetDescr(rel);
 	HeapTupleHeader row;
 	HeapTupleData tuple;
-	Relation	rel;
 	CourierRelation *relation;
-	TupleDesc	desc;
 	Datum	   *values;
 	bool	   *nulls;
-	char	   *name;
 
-	PreventCommandIfReadOnly("courier.enqueue_upsert() or enqueue_delete()");
-	PreventCommandDuringRecovery("courier.enqueue_upsert() or enqueue_delete()");
-	/* the lock of a writer, so that it waits for new row filters as they do */
-	rel = relation_open(relid, RowExclusiveLock);
-	desc = RelationGetDescr(rel);
-	name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-									  RelationGetRelationName(rel));
 	if (argument_type != rel->rd_rel->reltype)
+	{
+		char	   *name = qualified_name(rel);
+
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("the row given is of type %s, not a row of table %s",
 						format_type_be(argument_type), name),
 				 errhint("Pass whole rows, as in SELECT courier.enqueue_upsert('%s', t) FROM %s t.",
 						 name, name)));
-
-	relation = courier_relation_lookup(rel);
-	if (!relation->has_key)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("rows of table %s can't be shipped again, because it has no key",
-						name),
-				 errhint("Add a primary key to the table.")));
-	courier_shape_mention(relation);
+	}
+	relation = require_key(rel);
 
 	row = PG_GETARG_HEAPTUPLEHEADER(2);
 	tuple.t_len = HeapTupleHeaderGetDatumLength(row);
@@ -167,19 +218,75 @@ courier_enqueue_row(PG_FUNCTION_ARGS)
 		courier_write_delete(relation, values, nulls);
 	}
 	else
+		write_again(relation, &tuple, desc, values, nulls, kind == 'V');
+
+	relation_close(rel, NoLock);
+	PG_RETURN_VOID();
+}
+
+/* The texts of an array that has no nulls. */
+static int
+array_texts(ArrayType *array, char ***texts)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			count;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT,
+					  &elements, &nulls, &count);
+	*texts = palloc(sizeof(char *) * Max(count, 1));
+	for (int i = 0; i < count; i++)
 	{
-		if (relation->nfilters > 0)
-		{
-			TupleTableSlot *slot = MakeSingleTupleTableSlot(desc,
-															&TTSOpsHeapTuple);
-
-			ExecStoreHeapTuple(&tuple, slot, false);
-			courier_filters_apply(relation, NULL, slot);
-			ExecDropSingleTupleTableSlot(slot);
-		}
-		courier_write_insert(relation, values, nulls, 'V');
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("a key must not be null")));
+		(*texts)[i] = TextDatumGetCString(elements[i]);
 	}
+	return count;
+}
 
+/*
+ * courier.enqueue_key(relation regclass, columns text[], key text[]): deletes
+ * a row of which only the key is known.
+ */
+Datum
+courier_enqueue_key(PG_FUNCTION_ARGS)
+{
+	Relation	rel = open_enqueued(PG_GETARG_OID(0));
+	TupleDesc	desc = RelationGetDescr(rel);
+	CourierRelation *relation = require_key(rel);
+	Datum	   *values = palloc0(sizeof(Datum) * desc->natts);
+	bool	   *nulls = palloc(desc->natts * sizeof(bool));
+	char	  **names;
+	char	  **texts;
+	int			count = array_texts(PG_GETARG_ARRAYTYPE_P(1), &names);
+
+	if (array_texts(PG_GETARG_ARRAYTYPE_P(2), &texts) != count)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the key has not as many values as columns")));
+	memset(nulls, true, desc->natts * sizeof(bool));
+	for (int i = 0; i < count; i++)
+	{
+		AttrNumber	attnum = get_attnum(RelationGetRelid(rel), names[i]);
+		Form_pg_attribute att;
+		Oid			input;
+		Oid			param;
+
+		if (attnum <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of table %s does not exist",
+							names[i], qualified_name(rel))));
+		att = TupleDescAttr(desc, attnum - 1);
+		getTypeInputInfo(att->atttypid, &input, &param);
+		values[attnum - 1] = OidInputFunctionCall(input, texts[i], param,
+												  att->atttypmod);
+		nulls[attnum - 1] = false;
+	}
+	courier_filters_pass_old(relation);
+	courier_write_delete(relation, values, nulls);
 	relation_close(rel, NoLock);
 	PG_RETURN_VOID();
 }

@@ -15,6 +15,13 @@
 #include "varatt.h"
 #endif
 
+/* Split off from access/xlog.h in 15. */
+#if PG_VERSION_NUM >= 150000
+#include "access/xlogrecovery.h"
+#else
+#include "access/xlog.h"
+#endif
+
 /* set_config_option() grew a separate entry point for a named role in 15. */
 #define courier_set_guc(name, value) \
 	((void) set_config_option((name), (value), PGC_USERSET, PGC_S_SESSION, \
@@ -42,6 +49,14 @@ typedef void (*shmem_request_hook_type) (void);
 #define courier_wait_event(name) WaitEventExtensionNew(name)
 #else
 #define courier_wait_event(name) ((void) (name), (uint32) PG_WAIT_EXTENSION)
+#endif
+
+/* GetFlushRecPtr() tells the timeline since 15. */
+#if PG_VERSION_NUM >= 150000
+#define courier_flush_location(timeline) GetFlushRecPtr(timeline)
+#else
+#define courier_flush_location(timeline) \
+	(*(timeline) = ThisTimeLineID, GetFlushRecPtr())
 #endif
 
 /* BufFileReadExact() is new in 16; before, BufFileRead() returns a count. */

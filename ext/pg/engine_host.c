@@ -10,7 +10,7 @@
  * once Go has returned.  (A FATAL error ends the process from here, without
  * a jump.)
  *
- * Plans are kept by the statement's text: the engine uses few, over and
+ * Plans are kept by the statement's text: the engine uses some twenty over and
  * over.
  */
 #include "pg_courier.h"
@@ -19,11 +19,11 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "engine_host.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -32,13 +32,23 @@
 /* Longer statements are not kept as plans: they hold data. */
 #define KEPT_STATEMENT_LENGTH 2048
 
+/*
+ * So many plans are kept, those that were used last: some statements name a
+ * table, of which there may be thousands.
+ */
+#define KEPT_PLANS 64
+
 typedef struct KeptPlan
 {
-	char		statement[KEPT_STATEMENT_LENGTH];	/* hash key */
+	char	   *statement;		/* NULL: nothing is kept here */
+	uint32		hash;			/* of the statement */
+	int			running;		/* executions under way */
+	uint64		used;			/* when it was used last, by count */
 	SPIPlanPtr	plan;
 } KeptPlan;
 
-static HTAB *kept_plans = NULL;
+static KeptPlan kept_plans[KEPT_PLANS];
+static uint64 uses = 0;
 static Snapshot pinned = NULL;
 static ErrorData *interruption = NULL;
 
@@ -109,45 +119,106 @@ courier_host_end(void)
 }
 
 static SPIPlanPtr
-prepared_plan(const char *sql, int nargs)
+prepare(const char *sql, int nargs)
 {
-	KeptPlan   *kept = NULL;
+	Oid		   *types = palloc(sizeof(Oid) * Max(nargs, 1));
 	SPIPlanPtr	plan;
-	Oid		   *types;
 
-	if (kept_plans == NULL)
-	{
-		HASHCTL		control = {
-			.keysize = KEPT_STATEMENT_LENGTH,
-			.entrysize = sizeof(KeptPlan),
-			.hcxt = TopMemoryContext,
-		};
-
-		kept_plans = hash_create("pg_courier plans", 16, &control,
-								 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-	}
-
-	if (strlen(sql) < KEPT_STATEMENT_LENGTH)
-	{
-		kept = hash_search(kept_plans, sql, HASH_FIND, NULL);
-		if (kept != NULL)
-			return kept->plan;
-	}
-
-	types = palloc(sizeof(Oid) * Max(nargs, 1));
 	for (int i = 0; i < nargs; i++)
 		types[i] = TEXTOID;
 	plan = SPI_prepare(sql, nargs, types);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare a statement of the engine: %s",
 			 SPI_result_code_string(SPI_result));
-	if (strlen(sql) < KEPT_STATEMENT_LENGTH)
+	return plan;
+}
+
+/* Where a statement is kept, or else the place for one; NULL: there is none. */
+static KeptPlan *
+find_kept_plan(const char *sql, uint32 hash)
+{
+	KeptPlan   *oldest = NULL;
+
+	for (int i = 0; i < KEPT_PLANS; i++)
 	{
-		SPI_keepplan(plan);
-		kept = hash_search(kept_plans, sql, HASH_ENTER, NULL);
+		KeptPlan   *kept = &kept_plans[i];
+
+		if (kept->statement != NULL && kept->hash == hash &&
+			strcmp(kept->statement, sql) == 0)
+			return kept;
+		if (kept->running == 0 &&
+			(oldest == NULL || kept->used < oldest->used))
+			oldest = kept;
+	}
+	return oldest;
+}
+
+/* A statement's plan that is kept; NULL if it is not to be. */
+static KeptPlan *
+kept_plan(const char *sql, int nargs)
+{
+	Size		length = strlen(sql);
+	uint32		hash;
+	KeptPlan   *kept;
+	SPIPlanPtr	plan;
+
+	if (length >= KEPT_STATEMENT_LENGTH)
+		return NULL;
+	hash = DatumGetUInt32(hash_any((const unsigned char *) sql, length));
+	kept = find_kept_plan(sql, hash);
+	if (kept == NULL)
+		return NULL;
+	if (kept->statement == NULL || kept->hash != hash ||
+		strcmp(kept->statement, sql) != 0)
+	{
+		char	   *copy;
+
+		plan = prepare(sql, nargs);
+		copy = MemoryContextStrdup(TopMemoryContext, sql);
+		if (SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not keep a plan");
+		if (kept->statement != NULL)
+		{
+			pfree(kept->statement);
+			SPI_freeplan(kept->plan);
+		}
+		kept->statement = copy;
+		kept->hash = hash;
 		kept->plan = plan;
 	}
-	return plan;
+	kept->used = ++uses;
+	return kept;
+}
+
+/* Executes a plan that must stay until that is done. */
+static pg_noinline int
+execute_kept(KeptPlan *kept, Datum *values, char *nulls, bool read_only)
+{
+	volatile int status;
+
+	kept->running++;
+	PG_TRY();
+	{
+		status = SPI_execute_plan(kept->plan, values, nulls, read_only, 0);
+	}
+	PG_FINALLY();
+	{
+		kept->running--;
+	}
+	PG_END_TRY();
+	return status;
+}
+
+/* Executes a statement; SPI must be connected. */
+static int
+execute(const char *sql, int nargs, Datum *values, char *nulls,
+		bool read_only)
+{
+	KeptPlan   *kept = kept_plan(sql, nargs);
+
+	if (kept != NULL)
+		return execute_kept(kept, values, nulls, read_only);
+	return SPI_execute_plan(prepare(sql, nargs), values, nulls, read_only, 0);
 }
 
 static CourierText
@@ -237,8 +308,7 @@ courier_host_run(const char *sql, int nargs, const CourierText *args,
 
 	if (pinned != NULL)
 		PushActiveSnapshot(pinned);
-	status = SPI_execute_plan(prepared_plan(sql, nargs), values, nulls,
-							  pinned != NULL, 0);
+	status = execute(sql, nargs, values, nulls, pinned != NULL);
 	if (status < 0)
 		elog(ERROR, "a statement of the engine failed: %s",
 			 SPI_result_code_string(status));

@@ -19,6 +19,7 @@
 typedef struct CourierEngine
 {
 	courier_engine_ship_fn ship;
+	courier_engine_compare_fn compare;
 	courier_engine_open_fn open;
 	courier_engine_drain_fn drain;
 	courier_engine_close_fn close;

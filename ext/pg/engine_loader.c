@@ -1,6 +1,7 @@
 /*
  * engine_loader.c
- *	  Opens the Go engine in this process; courier.ship() calls it.
+ *	  Opens the Go engine in this process; courier.ship() and the functions
+ *	  that compare tables call it.
  *
  * The library is opened only here, in a process that ships.  A Go runtime
  * started before a fork hangs in the child, so it must never be preloaded.
@@ -21,6 +22,7 @@
 #include "utils/guc.h"
 
 PG_FUNCTION_INFO_V1(courier_ship);
+PG_FUNCTION_INFO_V1(courier_compare);
 
 static CourierEngine engine;
 
@@ -71,6 +73,8 @@ courier_engine(void)
 		engine_symbol(library, "courier_engine_drain");
 	engine.close = (courier_engine_close_fn)
 		engine_symbol(library, "courier_engine_close");
+	engine.compare = (courier_engine_compare_fn)
+		engine_symbol(library, "courier_engine_compare");
 	engine.ship = (courier_engine_ship_fn)
 		engine_symbol(library, "courier_engine_ship");
 	return &engine;
@@ -156,4 +160,38 @@ courier_ship(PG_FUNCTION_ARGS)
 	AtEOXact_GUC(true, nest);
 	CHECK_FOR_INTERRUPTS();
 	PG_RETURN_INT64(changes);
+}
+
+/* courier.run_comparison(subscription text, request text) → text, both JSON */
+Datum
+courier_compare(PG_FUNCTION_ARGS)
+{
+	char	   *subscription = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *request = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	CourierOutcome outcome;
+	sigset_t	mask;
+	text	   *answer;
+	int			nest;
+
+	(void) courier_engine();
+
+	nest = NewGUCNestLevel();
+	use_engine_settings();
+	courier_block_signals(&mask);
+	courier_host_begin(&mask);
+	outcome = engine.compare(&courier_host, subscription, request);
+	courier_restore_signals(&mask);
+
+	if (outcome.status != COURIER_OK)
+		courier_close_connections();
+	if (outcome.status == COURIER_FAILED)
+		courier_raise_failure(&outcome);
+	answer = outcome.answer == NULL ? NULL : cstring_to_text(outcome.answer);
+	engine.free(&outcome);
+	courier_host_end();
+	AtEOXact_GUC(true, nest);
+	CHECK_FOR_INTERRUPTS();
+	if (answer == NULL)
+		elog(ERROR, "a comparison gave no answer");
+	PG_RETURN_TEXT_P(answer);
 }

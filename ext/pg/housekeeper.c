@@ -8,6 +8,8 @@
  * subscription is no longer for it or which a sidecar wants.  A worker that
  * ends is started again after a pause, which grows while it keeps ending.
  *
+ * It also starts the worker that refreshes foreign tables (refresh_worker.c).
+ *
  * It holds no lock and no snapshot while it waits, and never loads Go.
  */
 #include "worker.h"
@@ -67,6 +69,7 @@ typedef struct ShipWorker
 	int			failures;		/* in a row */
 	TimestampTz not_before;		/* of the next start */
 	bool		dismissed;		/* told to leave: its end is no failure */
+	uint64		planned;		/* look at which it was last to be shipped */
 	TimestampTz told;			/* … for good, 0: not so */
 } ShipWorker;
 
@@ -117,7 +120,7 @@ running_subscriptions(CourierWorkerInfo *workers, int count)
 	initStringInfo(&text);
 	appendStringInfoChar(&text, '{');
 	for (int i = 0; i < count; i++)
-		if (workers[i].subscription != COURIER_HOUSEKEEPER)
+		if (workers[i].subscription > COURIER_HOUSEKEEPER)
 			appendStringInfo(&text, "%s%d", text.len > 1 ? "," : "",
 							 workers[i].subscription);
 	appendStringInfoChar(&text, '}');
@@ -175,7 +178,7 @@ tell_workers(List *plan, CourierWorkerInfo *workers, int count,
 		ShipWorker *worker;
 		ListCell   *cell;
 
-		if (workers[i].subscription == COURIER_HOUSEKEEPER)
+		if (workers[i].subscription <= COURIER_HOUSEKEEPER)
 			continue;
 		foreach(cell, plan)
 			if (((PlannedSubscription *) lfirst(cell))->id == workers[i].subscription)
@@ -280,11 +283,21 @@ start_worker(PlannedSubscription *planned, ShipWorker *worker, TimestampTz now)
 						  hint, pause);
 }
 
+/* The worker's end is no failure, and the next may start at once. */
+static void
+dismiss(ShipWorker *worker)
+{
+	worker->dismissed = true;
+	worker->failures = 0;
+	worker->not_before = 0;
+}
+
 /* Sees to it that what workers may ship is shipped. */
 static void
 keep_shipping(void)
 {
 	static int64 generation = -1;
+	static uint64 look = 0;
 	CourierWorkerInfo *workers;
 	int			count = courier_workers_of(database, &workers);
 	List	   *plan = read_plan(workers, count);
@@ -292,11 +305,16 @@ keep_shipping(void)
 	ListCell   *cell;
 
 	tell_workers(plan, workers, count, now);
+	look++;
 	foreach(cell, plan)
 	{
 		PlannedSubscription *planned = lfirst(cell);
 		ShipWorker *worker = find_ship_worker(planned->id);
 
+		/* One that was disabled meanwhile has ended by itself. */
+		if (worker->planned + 1 != look)
+			dismiss(worker);
+		worker->planned = look;
 		if (planned->generation != generation)
 		{
 			generation = planned->generation;
@@ -330,6 +348,12 @@ housekeep(void)
 	}
 	SPI_finish();
 	courier_worker_commit();
+}
+
+static void
+keep_refreshing(void)
+{
+	courier_keep_refreshing(database);
 }
 
 /* Does a part of the work.  An error is logged, once in a row, and survived. */
@@ -396,6 +420,7 @@ courier_housekeeper_main(Datum arg)
 			end_if_not_wanted();
 			MemoryContextSwitchTo(context);
 			succeeded = attempt(housekeep, context);
+			succeeded = attempt(keep_refreshing, context) && succeeded;
 			housekept = now;
 		}
 		succeeded = attempt(keep_shipping, context) && succeeded;

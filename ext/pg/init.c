@@ -20,6 +20,7 @@ PG_MODULE_MAGIC;
 PG_FUNCTION_INFO_V1(courier_version);
 
 int			courier_buffer_memory = 4096;
+bool		courier_capture_ddl_enabled = true;
 char	   *courier_engine_library = NULL;
 int			courier_queue_full_policy = COURIER_FULL_BLOCK;
 int			courier_queue_max_size = 0;
@@ -45,6 +46,13 @@ _PG_init(void)
 							4096, 64, 1024 * 1024,
 							PGC_USERSET, GUC_UNIT_KB,
 							NULL, NULL, NULL);
+	DefineCustomBoolVariable("courier.capture_ddl",
+							 "Captures DDL on tables of sets with ddl => 'auto'.",
+							 "Off: DDL of this session is for this database only.",
+							 &courier_capture_ddl_enabled,
+							 true,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
 	DefineCustomStringVariable("courier.engine_library",
 							   "The engine that courier.ship() opens in a session.",
 							   "A path without the suffix; empty for the one installed beside pg_courier.",

@@ -17,6 +17,8 @@
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "nodes/execnodes.h"
+#include "nodes/parsenodes.h"
+#include "utils/array.h"
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
 
@@ -61,6 +63,7 @@ typedef enum CourierFullPolicy
 
 /* ---- init.c: settings ---- */
 extern int	courier_buffer_memory;	/* kB */
+extern bool courier_capture_ddl_enabled;
 extern char *courier_engine_library;	/* path without suffix, or "" */
 extern int	courier_queue_full_policy;
 extern int	courier_queue_max_size; /* MB, 0: no limit */
@@ -126,6 +129,7 @@ extern void courier_filters_build(CourierRelation *entry, Relation rel);
 extern void courier_filters_apply(CourierRelation *relation,
 								  TupleTableSlot *old_row,
 								  TupleTableSlot *new_row);
+extern void courier_filters_assume_old(CourierRelation *relation);
 extern void courier_filters_pass_old(CourierRelation *relation);
 extern void courier_put_filter_results(CourierRelation *relation);
 
@@ -183,6 +187,29 @@ extern void courier_write_delete(CourierRelation *relation,
 extern void courier_write_event(const char *channel,
 								const char *payload, Size length);
 
+/* ---- ddl_statement.c: what can be replicated as DDL ---- */
+extern const char *courier_ddl_refusal(Node *stmt, const char **hint);
+extern const char *courier_ddl_differing_column(Node *stmt);
+extern bool courier_ddl_is_local(Node *stmt);
+extern bool courier_ddl_is_concurrent(Node *stmt);
+
+/* ---- ddl.c: commands in the queue ---- */
+
+/* Who ran a command, and with which settings. */
+typedef struct CourierDdlOrigin
+{
+	char	   *role;
+	char	  **settings;
+} CourierDdlOrigin;
+
+extern void courier_ddl_note_origin(CourierDdlOrigin *origin);
+extern void courier_write_ddl(const CourierDdlOrigin *origin, ArrayType *sets,
+							  const char *command, Size length);
+extern ArrayType *courier_ddl_running_sets(void);
+
+/* ---- ddl_capture.c: event triggers ---- */
+extern void courier_ddl_end_transaction(void);
+
 /* ---- transaction_end.c ---- */
 extern void courier_transaction_end_init(void);
 
@@ -217,6 +244,7 @@ extern bool courier_queue_moved(struct varlena **position);
 
 /* ---- durability.c ---- */
 extern void courier_flush_transaction(uint64 xid);
+extern XLogRecPtr courier_flushed(TimeLineID *timeline);
 
 /* ---- remote_link.c ---- */
 extern void courier_close_connections(void);

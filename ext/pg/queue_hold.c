@@ -52,6 +52,7 @@ courier_still_holds(PG_FUNCTION_ARGS)
 	Oid			relid = get_relname_relid("subscription_state", schema);
 	Oid			index = get_relname_relid("subscription_state_pkey", schema);
 	Relation	table;
+	Relation	index_relation;
 	Snapshot	snapshot;
 	ScanKeyData key;
 	SysScanDesc scan;
@@ -61,14 +62,23 @@ courier_still_holds(PG_FUNCTION_ARGS)
 	if (!OidIsValid(relid) || !OidIsValid(index))
 		courier_queue_missing();
 	table = table_open(relid, AccessShareLock);
+	index_relation = index_open(index, AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	ScanKeyInit(&key, STATE_SUBSCRIPTION_ID, BTEqualStrategyNumber, F_INT4EQ,
 				PG_GETARG_DATUM(0));
-	scan = systable_beginscan(table, index, true, snapshot, 1, &key);
-	tuple = systable_getnext(scan);
+
+	/*
+	 * Backward, since entries of one key are in the order of their place: the
+	 * row is where the table ends, behind its former versions, of which there
+	 * are many while an old snapshot keeps vacuum from them.
+	 */
+	scan = systable_beginscan_ordered(table, index_relation, snapshot, 1,
+									  &key);
+	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
 	holds = HeapTupleIsValid(tuple) && row_holds(table, tuple);
-	systable_endscan(scan);
+	systable_endscan_ordered(scan);
 	UnregisterSnapshot(snapshot);
+	index_close(index_relation, AccessShareLock);
 	table_close(table, AccessShareLock);
 	PG_RETURN_BOOL(holds);
 }

@@ -67,14 +67,18 @@ courier_queue_extent(QueueInterval *interval)
 	{
 		SegmentScan scan;
 
-		courier_scan_open(&scan, segment, "xid_idx", 2);
-		look_between(&scan, start->xmax, end->xmax, interval->end, &extent);
-		for (uint32 i = 0; i < start->running; i++)
+		if (courier_scan_open(&scan, segment, "xid_idx", 2))
 		{
-			FullTransactionId next = start->xids[i];
+			look_between(&scan, start->xmax, end->xmax, interval->end,
+						 &extent);
+			for (uint32 i = 0; i < start->running; i++)
+			{
+				FullTransactionId next = start->xids[i];
 
-			FullTransactionIdAdvance(&next);
-			look_between(&scan, start->xids[i], next, interval->end, &extent);
+				FullTransactionIdAdvance(&next);
+				look_between(&scan, start->xids[i], next, interval->end,
+							 &extent);
+			}
 		}
 		courier_scan_close(&scan);
 	}

@@ -28,6 +28,7 @@ enum
 	NEXT_GENERATION,
 	NEXT_LAST_XID,
 	NEXT_PAGE,
+	NEXT_TOOK,
 	NEXT_COLUMNS
 };
 
@@ -90,9 +91,10 @@ await_news(QueueNews *news, int64 generation, int32 timeout_ms)
 
 /*
  * courier.next_page(start, chunks, bytes, known_generation, timeout) →
- * (now, generation, last_xid, page): look() and read_queue() in one.  The
+ * (now, generation, last_xid, page, took): look() and read_queue() in one.  The
  * interval is (start, now], and the page its first.  If there is nothing it
- * waits for so many milliseconds until there is.
+ * waits for so many milliseconds until there is.  Reading the page took so many
+ * microseconds; looking is not counted, which may be done many times.
  */
 Datum
 courier_next_page(PG_FUNCTION_ARGS)
@@ -114,9 +116,11 @@ courier_next_page(PG_FUNCTION_ARGS)
 
 	values[NEXT_POSITION] = news.interval.end;
 	values[NEXT_GENERATION] = Int64GetDatum(news.generation);
-	nulls[NEXT_LAST_XID] = nulls[NEXT_PAGE] = !news.extent.found;
+	nulls[NEXT_LAST_XID] = nulls[NEXT_PAGE] = nulls[NEXT_TOOK] =
+		!news.extent.found;
 	if (news.extent.found)
 	{
+		TimestampTz began = GetCurrentTimestamp();
 		ChunkPlace	place = {LSNGetDatum(news.extent.first_k),
 			FullTransactionIdGetDatum(FullTransactionIdFromU64(0)),
 		Int32GetDatum(-1)};
@@ -128,6 +132,7 @@ courier_next_page(PG_FUNCTION_ARGS)
 			PointerGetDatum(courier_queue_page(&news.interval, &place,
 											   PG_GETARG_INT32(1),
 											   PG_GETARG_INT32(2)));
+		values[NEXT_TOOK] = Int64GetDatum(GetCurrentTimestamp() - began);
 	}
 	if (waits)
 		PopActiveSnapshot();

@@ -2,8 +2,9 @@
  * queue_reader.c
  *	  Reads what lies in the queue between two positions; see queue_scan.h.
  *
- * A page begins with a byte, 1 if the interval ends with it, else 0.  Then
- * come chunks, numbers in network byte order:
+ * A page begins with a byte, 1 if the interval ends with it, else 0, and with
+ * up to where WAL is on disk: timeline int4, location int8.  Then come chunks,
+ * numbers in network byte order:
  *	  k int8, xid int8, seq int4, changes int4, length int4, data
  */
 #include "queue_scan.h"
@@ -11,6 +12,7 @@
 #include "access/tableam.h"
 #include "libpq/pqformat.h"
 #include "miscadmin.h"
+#include "port/pg_bswap.h"
 #include "utils/fmgroids.h"
 #include "utils/pg_lsn.h"
 #include "utils/xid8.h"
@@ -123,6 +125,19 @@ append_chunk(StringInfo page, SegmentScan *scan)
 		pfree(data);
 }
 
+/* Writes up to where our WAL is on disk: behind the commits of the page. */
+static void
+state_flushed(char *into)
+{
+	TimeLineID	timeline;
+	XLogRecPtr	flushed = courier_flushed(&timeline);
+	uint32		first = pg_hton32(timeline);
+	uint64		second = pg_hton64(flushed);
+
+	memcpy(into, &first, sizeof(first));
+	memcpy(into + sizeof(first), &second, sizeof(second));
+}
+
 /*
  * The chunks of an interval behind a place, until there are so many chunks or
  * bytes.
@@ -138,9 +153,12 @@ courier_queue_page(QueueInterval *interval, ChunkPlace *place,
 
 	pq_begintypsend(&page);
 	pq_sendbyte(&page, 0);
+	pq_sendint32(&page, 0);
+	pq_sendint64(&page, 0);
 	for (int i = 0; i < COURIER_SEGMENTS; i++)
 	{
-		courier_scan_open(&scans[i], i, "k_idx", 1);
+		if (!courier_scan_open(&scans[i], i, "k_idx", 1))
+			continue;
 		start_behind(&scans[i], place, rows[i]);
 		advance(&scans[i], interval);
 	}
@@ -153,6 +171,7 @@ courier_queue_page(QueueInterval *interval, ChunkPlace *place,
 	}
 	if (next_in_order(scans) == NULL)
 		page.data[VARHDRSZ] = 1;
+	state_flushed(page.data + VARHDRSZ + 1);
 	for (int i = 0; i < COURIER_SEGMENTS; i++)
 		courier_scan_close(&scans[i]);
 	return pq_endtypsend(&page);

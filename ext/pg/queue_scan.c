@@ -8,6 +8,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "storage/bufmgr.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -61,7 +62,12 @@ courier_position_now(void)
 	return PointerGetDatum(position);
 }
 
-void
+/*
+ * Begins a scan of one of a segment's indexes.  Returns false if the segment
+ * is empty, as one or two of the three mostly are: there is nothing to scan
+ * then, and what is committed from now on the active snapshot does not see.
+ */
+bool
 courier_scan_open(SegmentScan *scan, int segment, const char *suffix,
 				  int nkeys)
 {
@@ -79,19 +85,25 @@ courier_scan_open(SegmentScan *scan, int segment, const char *suffix,
 
 	memset(scan, 0, sizeof(SegmentScan));
 	scan->heap = table_open(heap, AccessShareLock);
+	if (RelationGetNumberOfBlocks(scan->heap) == 0)
+		return false;
 	scan->index = index_open(index, AccessShareLock);
 	scan->slot = table_slot_create(scan->heap, NULL);
 	scan->scan = courier_index_beginscan(scan->heap, scan->index,
 										 GetActiveSnapshot(), nkeys);
 	scan->scan->xs_want_itup = true;
+	return true;
 }
 
 void
 courier_scan_close(SegmentScan *scan)
 {
-	index_endscan(scan->scan);
-	ExecDropSingleTupleTableSlot(scan->slot);
-	index_close(scan->index, AccessShareLock);
+	if (scan->scan != NULL)
+	{
+		index_endscan(scan->scan);
+		ExecDropSingleTupleTableSlot(scan->slot);
+		index_close(scan->index, AccessShareLock);
+	}
 	table_close(scan->heap, AccessShareLock);
 }
 

@@ -89,7 +89,7 @@ typedef struct ChunkPlace
 /* ---- queue_scan.c ---- */
 extern bool courier_sees(Datum snapshot, uint64 xid);
 extern Datum courier_position_now(void);
-extern void courier_scan_open(SegmentScan *scan, int segment,
+extern bool courier_scan_open(SegmentScan *scan, int segment,
 							  const char *suffix, int nkeys);
 extern void courier_scan_close(SegmentScan *scan);
 extern Datum courier_scan_column(SegmentScan *scan, int column);

@@ -230,15 +230,15 @@ find_in_segment(int segment, AppliedPosition *position, int64 *clock)
 	bool		past;
 	bool		found;
 
-	courier_scan_open(&scan, segment, "xid_idx", 2);
-	past = is_past(&scan, position);
+	past = !courier_scan_open(&scan, segment, "xid_idx", 2) ||
+		is_past(&scan, position);
 	found = !past && find_unseen(&scan, position, clock);
 	courier_scan_close(&scan);
 	if (past || found || !position->inside)
 		return found;
 
-	courier_scan_open(&scan, segment, "k_idx", 2);
-	found = find_behind(&scan, position, clock);
+	found = courier_scan_open(&scan, segment, "k_idx", 2) &&
+		find_behind(&scan, position, clock);
 	courier_scan_close(&scan);
 	return found;
 }

@@ -32,7 +32,9 @@ typedef enum CourierCut
 	COURIER_CUT_NOT,
 	COURIER_CUT_INTERRUPTED,	/* by a cancel or a terminate */
 	COURIER_CUT_SILENT,			/* no byte moved for too long */
-	COURIER_CUT_LATE			/* not connected in time */
+	COURIER_CUT_LATE,			/* not connected in time */
+	COURIER_CUT_BARRIER			/* connecting, while somebody waits for all
+								 * backends: to drop a database, say */
 } CourierCut;
 
 /* ---- remote_socket.c ---- */

@@ -6,7 +6,8 @@
  * Connecting and sending block inside libpq, sending for as long as the
  * kernel does not take the whole string: dblink has no other way.  Both are
  * watched (remote_socket.c), so that they can be cancelled, and end when
- * nothing happens any more.
+ * nothing happens any more.  Connecting is also cut off, and begun again, when
+ * DROP DATABASE or its like wait for all backends to close their files.
  *
  * A link whose state is unknown is cut off and closed, without a farewell
  * that might wait for the other side.
@@ -128,30 +129,20 @@ courier_remote_disconnect(PG_FUNCTION_ARGS)
 }
 
 /*
- * courier.remote_connect(connection text, server text, timeout int4)
- *
- * Opens a link, in place of one of the same name that an earlier user of the
- * session left behind.
+ * Has dblink connect, for so many milliseconds.  Returns why the attempt was
+ * cut off, if it was; any other failure is raised.
  */
-Datum
-courier_remote_connect(PG_FUNCTION_ARGS)
+static CourierCut
+try_connect(Oid connect, Datum connection, Datum server, int timeout)
 {
-	Datum		connection = PG_GETARG_DATUM(0);
-	int			timeout = PG_GETARG_INT32(2);
 	MemoryContext old_context = CurrentMemoryContext;
-	Oid			connect = courier_dblink_function("dblink_connect", 2);
-	RemoteLink *link = courier_find_link(connection);
 	volatile CourierCut cut = COURIER_CUT_NOT;
-
-	courier_socket_cut(&link->socket);
-	forget_link(link);
-	disconnect(TextDatumGetCString(connection));
 
 	courier_sockets_remember();
 	courier_watch_connecting(timeout);
 	PG_TRY();
 	{
-		(void) OidFunctionCall2(connect, connection, PG_GETARG_DATUM(1));
+		(void) OidFunctionCall2(connect, connection, server);
 		(void) courier_watch_end();
 	}
 	PG_CATCH();
@@ -165,15 +156,45 @@ courier_remote_connect(PG_FUNCTION_ARGS)
 		FlushErrorState();
 	}
 	PG_END_TRY();
+	return cut;
+}
+
+/*
+ * courier.remote_connect(connection text, server text, timeout int4)
+ *
+ * Opens a link, in place of one of the same name that an earlier user of the
+ * session left behind.
+ */
+Datum
+courier_remote_connect(PG_FUNCTION_ARGS)
+{
+	Datum		connection = PG_GETARG_DATUM(0);
+	int			timeout = PG_GETARG_INT32(2);
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												  timeout);
+	Oid			connect = courier_dblink_function("dblink_connect", 2);
+	RemoteLink *link = courier_find_link(connection);
+	CourierCut	cut;
+
+	courier_socket_cut(&link->socket);
+	forget_link(link);
+	disconnect(TextDatumGetCString(connection));
+
+	do
+	{
+		long		rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+
+		cut = try_connect(connect, connection, PG_GETARG_DATUM(1),
+						  Max(rest, 1));
+		/* this is what others may wait for, too */
+		CHECK_FOR_INTERRUPTS();
+	} while (cut == COURIER_CUT_BARRIER && GetCurrentTimestamp() < end);
 
 	if (cut != COURIER_CUT_NOT)
-	{
-		CHECK_FOR_INTERRUPTS();
 		ereport(ERROR,
 				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
 				 errmsg("could not establish connection"),
 				 errdetail("There was no answer within %d ms.", timeout)));
-	}
 	link = courier_find_link(connection);
 	link->socket = courier_sockets_find_new();
 	PG_RETURN_VOID();

@@ -227,6 +227,8 @@ look(void)
 	{
 		if (QueryCancelPending || ProcDiePending)
 			cut = COURIER_CUT_INTERRUPTED;
+		else if (ProcSignalBarrierPending && watched.fd < 0)
+			cut = COURIER_CUT_BARRIER;
 		else if (now >= TimestampTzPlusMilliseconds(watch_since, watch_limit))
 			cut = watched.fd >= 0 ? COURIER_CUT_SILENT : COURIER_CUT_LATE;
 	}
@@ -253,7 +255,8 @@ begin_watch(const CourierSocket *socket, int limit)
 
 /*
  * While a connection is made, after courier_sockets_remember(): sockets that
- * are new are cut off after "limit" milliseconds, or on a cancel.
+ * are new are cut off after "limit" milliseconds, on a cancel, or when other
+ * backends wait for this one to take notice of something.
  */
 void
 courier_watch_connecting(int limit)

@@ -151,6 +151,18 @@ courier_filters_pass_old(CourierRelation *relation)
 	relation->moves_in = false;
 }
 
+/*
+ * After courier_filters_apply() of a new row: lets every filter let an old one
+ * in, which whoever filters may have by mistake.
+ */
+void
+courier_filters_assume_old(CourierRelation *relation)
+{
+	for (int i = 0; i < relation->nfilters; i++)
+		relation->filters[i].old_in = true;
+	relation->moves_in = false;
+}
+
 /* The results for the change at hand; its message follows. */
 void
 courier_put_filter_results(CourierRelation *relation)

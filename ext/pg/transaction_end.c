@@ -33,6 +33,7 @@ xact_callback(XactEvent event, void *arg)
 
 		case XACT_EVENT_COMMIT:
 			courier_shape_end_transaction(true);
+			courier_ddl_end_transaction();
 			courier_buffer_reset();
 			if (queued || concerns_waiters)
 				courier_wakeup_signal(queued);
@@ -42,6 +43,7 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			courier_shape_end_transaction(false);
+			courier_ddl_end_transaction();
 			courier_buffer_reset();
 			queued = concerns_waiters = false;
 			break;

@@ -4,7 +4,8 @@
  *
  * launcher.c starts a housekeeping worker for each database that has the
  * extension; housekeeper.c starts a ship worker for each subscription that
- * nobody ships; ship_worker.c ships.  They know of each other through a table
+ * nobody ships, which ships (ship_worker.c), and one that refreshes foreign
+ * tables when that is due (refresh_worker.c).  They know of each other through a table
  * in shared memory (worker_table.c).  worker_hold.c makes them leave a
  * database that somebody needs for himself.
  */
@@ -35,12 +36,13 @@ typedef struct CourierShipOrder
 /* A worker that runs. */
 typedef struct CourierWorkerInfo
 {
-	int			subscription;	/* 0: the housekeeper */
+	int			subscription;	/* or COURIER_HOUSEKEEPER, COURIER_REFRESHER */
 	int			pid;
 } CourierWorkerInfo;
 
 #define COURIER_HOUSEKEEPER 0
 #define COURIER_ALL_WORKERS (-1)
+#define COURIER_REFRESHER (-2)
 
 /* ---- worker_table.c ---- */
 extern void courier_worker_table_init(void);
@@ -67,6 +69,7 @@ extern void courier_worker_hold_init(void);
 
 /* ---- worker_session.c: transactions of a worker ---- */
 extern void courier_worker_connect(Oid database);
+extern void courier_worker_connect_as(Oid database, Oid role);
 extern void courier_worker_begin(const char *activity);
 extern void courier_worker_commit(void);
 extern ErrorData *courier_worker_catch(MemoryContext context);
@@ -88,5 +91,9 @@ extern PGDLLEXPORT void courier_housekeeper_main(Datum arg);
 
 /* ---- ship_worker.c ---- */
 extern PGDLLEXPORT void courier_ship_worker_main(Datum arg);
+
+/* ---- refresh_worker.c ---- */
+extern void courier_keep_refreshing(Oid database);
+extern PGDLLEXPORT void courier_refresh_worker_main(Datum arg);
 
 #endif							/* COURIER_WORKER_H */

@@ -80,18 +80,35 @@ become_owner(void)
 }
 
 /*
- * Connects to a database.  The owner of the extension need not be allowed to
- * log in, hence not as that role at once.
+ * A role that is acted as need not be allowed to log in, hence nobody connects
+ * as it at once.
  */
-void
-courier_worker_connect(Oid database)
+static void
+connect_database(Oid database)
 {
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	for (Size i = 0; i < lengthof(settings); i++)
 		(void) set_config_option(settings[i][0], settings[i][1],
 								 PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SET,
 								 true, DEBUG1, false);
+}
+
+/* Connects to a database as the role that owns the extension. */
+void
+courier_worker_connect(Oid database)
+{
+	connect_database(database);
 	become_owner();
+}
+
+/* … as some role. */
+void
+courier_worker_connect_as(Oid database, Oid role)
+{
+	connect_database(database);
+	courier_worker_begin("become a role");
+	SetSessionAuthorization(role, superuser_arg(role));
+	courier_worker_commit();
 }
 
 /* Begins a transaction; what it is for is shown in pg_stat_activity. */

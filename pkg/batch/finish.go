@@ -19,6 +19,9 @@ func (t *table) finish() int {
 			t.out.Upserts = append(t.out.Upserts, Row{New: e.row, Tx: e.tx})
 		case deleted:
 			t.out.Deletes = append(t.out.Deletes, Row{Key: e.orig, Tx: e.tx})
+			if e.unsure {
+				t.out.Unsure++
+			}
 		case updated:
 			t.group(e)
 		}

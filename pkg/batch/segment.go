@@ -26,6 +26,7 @@ type Ordered struct {
 type Table struct {
 	Relation *change.Relation
 	Deletes  []Row
+	Unsure   int // of the deletes, those of rows that the target may never have had
 	Updates  []Updates
 	Inserts  []Row
 	Upserts  []Row

@@ -29,6 +29,9 @@ type entity struct {
 	// moved or deleted in this segment. To delete that key again would hit the
 	// row before its move, since deletes come first.
 	vacated bool
+
+	// unsure says, of a deleted one, that the target may never have had the row.
+	unsure bool
 }
 
 // table folds the changes of one relation in one segment.
@@ -155,7 +158,7 @@ func (t *table) update(f *Fold, c *change.Change, tx int) {
 	}
 	if t.mayBeThere(f, e) {
 		// The target may have the row under the key it leaves.
-		t.entities = append(t.entities, entity{orig: before, tx: tx, state: deleted})
+		t.entities = append(t.entities, entity{orig: before, tx: tx, state: deleted, unsure: true})
 		e = t.find(hash, before)
 	}
 	t.move(e, c.New)
@@ -186,7 +189,7 @@ func (t *table) delete(f *Fold, c *change.Change, tx int) {
 	}
 	switch {
 	case t.mayBeThere(f, e):
-		e.state, e.row, e.orig = deleted, nil, c.Old
+		e.state, e.row, e.orig, e.unsure = deleted, nil, c.Old, true
 	case e.state == inserted || e.state == upserted:
 		e.state, e.row = gone, nil
 	case e.state == updated:

@@ -3,7 +3,8 @@ package change
 // Op says what a change does. Its values are the message types of pgoutput.
 type Op byte
 
-// The operations. Upsert is pg_courier's own: a row sent again on demand.
+// The operations. Upsert is pg_courier's own, a row sent again on demand; so is
+// DDL, a command that changes definitions.
 const (
 	Insert   Op = 'I'
 	Update   Op = 'U'
@@ -11,6 +12,7 @@ const (
 	Upsert   Op = 'V'
 	Truncate Op = 'T'
 	Event    Op = 'M'
+	DDL      Op = 'Q'
 )
 
 // String returns the operation's name in lower case.
@@ -28,6 +30,8 @@ func (o Op) String() string {
 		return "truncate"
 	case Event:
 		return "event"
+	case DDL:
+		return "ddl"
 	}
 	return "unknown operation"
 }
@@ -54,7 +58,7 @@ type Change struct {
 	Op       Op
 	Restart  bool      // Truncate: RESTART IDENTITY
 	Cascade  bool      // Truncate: CASCADE
-	Relation *Relation // nil for Truncate and Event
+	Relation *Relation // nil for Truncate, Event and DDL
 
 	// Old and New are nil or as long as Relation.Columns. Old is the key before
 	// the change (other columns Null), or the whole row when Relation.WholeRow;
@@ -73,6 +77,8 @@ type Change struct {
 
 	Channel string // Event
 	Payload []byte // Event; aliases the chunk
+
+	Command *Command // DDL
 }
 
 // FilterResult says which rows of a change a row filter lets in. A row that the

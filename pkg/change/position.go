@@ -27,6 +27,12 @@ func ParseLSN(s string) (LSN, error) {
 	return 0, fmt.Errorf("parse WAL location %q: want two hexadecimal numbers as in 16/B374D848", s)
 }
 
+// WAL is a place in the write-ahead log of a server and of those it stems from.
+type WAL struct {
+	Timeline uint32
+	Location LSN
+}
+
 // Position is how far a subscription has come.
 //
 // With End nil every transaction visible in Start is applied. Otherwise the
@@ -37,6 +43,10 @@ type Position struct {
 	End   *Snapshot
 	K     LSN
 	XID   uint64
+	// Flushed is up to where the source's WAL was on disk when it was read: all
+	// that is applied was committed before. Zero if that is not known; not part
+	// of the text.
+	Flushed WAL
 }
 
 // String returns "xmin:xmax:list", or "start|end|K|xid" inside an interval.

@@ -43,7 +43,6 @@ type Copier struct {
 
 	mu      sync.Mutex
 	waiting []*Job
-	sent    int64
 	failed  error
 }
 
@@ -110,13 +109,6 @@ func (c *Copier) Close(ctx context.Context) {
 	c.lanes = nil
 }
 
-// count adds to what was sent.
-func (c *Copier) count(bytes int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.sent += bytes
-}
-
 // Epoch is the time in which one snapshot of the source is read.
 type Epoch struct {
 	Position string // of that snapshot, and so of the subscription on the target
@@ -130,7 +122,7 @@ type Epoch struct {
 func (c *Copier) Run(ctx context.Context, epoch Epoch, jobs []*Job) error {
 	c.waiting, c.failed, c.head = jobs, nil, epoch.Position
 	for _, j := range jobs {
-		j.count = 0
+		j.count, j.sent = 0, 0
 	}
 	run := c.runAlone
 	if c.config.Open != nil {

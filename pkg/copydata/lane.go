@@ -29,6 +29,7 @@ type Job struct {
 	also  string      // a statement before them, or ""
 	merge *chunk.Leaf // of the node: its rows on the pages are compared, in several transactions
 	count int64       // rows sent
+	sent  int64       // bytes of statements
 	done  bool        // committed on the target
 }
 
@@ -149,7 +150,7 @@ func (l *lane) read(ctx context.Context) error {
 	} else if l.checked = sent.Rows; l.job.table.Tolerant && l.job.rows == nil {
 		l.checked = -1
 	}
-	l.copier.count(sent.Bytes)
+	l.job.sent += sent.Bytes
 	if sent.Sizes != nil {
 		if err = l.sendLarge(ctx, sent.Sizes); err != nil {
 			return &TableError{Table: l.job.table, Err: err}

@@ -84,7 +84,7 @@ func (l *lane) sendSlices(ctx context.Context, place string, sizes []int64) (val
 			if err = l.copier.pace.wait(ctx, l.session, sliceBytes); err != nil {
 				return nil, "", err
 			}
-			l.copier.count(min(sliceBytes, size))
+			l.job.sent += min(sliceBytes, size)
 			offset = next
 		}
 		values[number] = fmt.Sprintf("v.c%d", number)

@@ -46,6 +46,8 @@ type Table struct {
 	ChunksDone, ChunksTotal int64
 	RowsDone                int64
 	BytesDone, BytesTotal   int64
+
+	sent int64
 }
 
 // leaf is a part of a table that has pages.
@@ -100,6 +102,13 @@ func (t *Table) Plan(ctx context.Context, query chunk.Query, done []Done) error 
 	return nil
 }
 
+// Redefine takes over what a table is now from another description of it. The
+// chunks stay as they are planned.
+func (t *Table) Redefine(now *Table) {
+	t.Schema, t.Name, t.Relation, t.Target, t.Condition = now.Schema, now.Name, now.Relation, now.Target, now.Condition
+	t.Selected, t.Types, t.Binary, t.Varying = now.Selected, now.Types, now.Binary, now.Varying
+}
+
 // Moved reports whether the table's pages are not those it was planned for: it
 // was rewritten, or has got or lost partitions.
 func (t *Table) Moved(ctx context.Context, query chunk.Query) (bool, error) {
@@ -111,6 +120,9 @@ func (t *Table) Moved(ctx context.Context, query chunk.Query) (bool, error) {
 		if leaves[i].OID != t.leaves[i].OID || leaves[i].Filenode != t.leaves[i].Filenode {
 			return true, nil
 		}
+	}
+	for i := range leaves {
+		t.leaves[i].Name = leaves[i].Name // it may have been renamed
 	}
 	return false, nil
 }
@@ -223,6 +235,7 @@ func (t *Table) Return(jobs []*Job) (rows bool) {
 // finish counts a job that is committed.
 func (t *Table) finish(j *Job) {
 	j.done = true
+	t.sent += j.sent
 	if j.rows != nil || j.merge != nil {
 		return
 	}
@@ -231,6 +244,14 @@ func (t *Table) finish(j *Job) {
 	t.ChunksDone++
 	t.RowsDone += j.count
 	t.BytesDone = min(t.BytesDone+j.leaf.bytes(j.pages), t.BytesTotal)
+}
+
+// TakeSent returns how many bytes of statements have been committed since it was
+// last called.
+func (t *Table) TakeSent() int64 {
+	sent := t.sent
+	t.sent = 0
+	return sent
 }
 
 // Place is where a row is, and under which number it was asked for.

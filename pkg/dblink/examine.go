@@ -43,7 +43,8 @@ type sight struct {
 
 // examination asks for the backend. One that is active but reads from or writes
 // to the client waits for us. If the server does not track activities, a
-// transaction tells.
+// transaction tells. To a role that is not shown the backend's start and state
+// (options=-crole=... makes the login's session another's), it works.
 const examination = `SELECT CASE
 		WHEN a.state = 'disabled' THEN EXISTS (SELECT FROM pg_catalog.pg_locks AS l
 			WHERE l.pid = a.pid AND l.locktype = 'virtualxid')
@@ -54,7 +55,7 @@ const examination = `SELECT CASE
 	(SELECT pg_catalog.concat_ws(' ', l.mode, l.locktype, l.relation::pg_catalog.regclass)
 	 FROM pg_catalog.pg_locks AS l WHERE l.pid = a.pid AND NOT l.granted LIMIT 1)
 	FROM pg_catalog.pg_stat_activity AS a
-	WHERE a.pid = %s AND extract(epoch from a.backend_start) = %s`
+	WHERE a.pid = %s AND (a.backend_start IS NULL OR extract(epoch from a.backend_start) = %s)`
 
 // examine looks over a connection of its own what the link's backend does. An
 // error is one of the local session.

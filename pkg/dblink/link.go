@@ -23,7 +23,7 @@ type Link struct {
 
 	// The target's backend, by which it is asked for from another connection.
 	pid     string
-	started string // its backend_start, in seconds
+	started string // its backend_start, in seconds; 0 if it may not see that
 
 	sent   int       // bytes of the command in flight
 	sentAt time.Time // when it was begun to be sent
@@ -104,7 +104,7 @@ func Open(ctx context.Context, s session.Session, name, node, server string) (*L
 	if err := l.connect(ctx); err != nil {
 		return nil, err
 	}
-	if err := l.configure(ctx); err != nil {
+	if err := l.Configure(ctx); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -119,10 +119,10 @@ func (l *Link) connect(ctx context.Context) error {
 	return nil
 }
 
-// configure makes the session what the package promises, and learns who it is,
+// Configure makes the session what the package promises, and learns who it is,
 // in one round trip. A new backend needs milliseconds to learn of a view like
 // pg_stat_activity, so what is under it is asked.
-func (l *Link) configure(ctx context.Context) error {
+func (l *Link) Configure(ctx context.Context) error {
 	var sql strings.Builder
 	sql.WriteString("DO $courier$ BEGIN\n")
 	for _, setting := range settings {
@@ -131,7 +131,7 @@ func (l *Link) configure(ctx context.Context) error {
 	}
 	sql.WriteString(`END $courier$;
 		SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_backend_pid(),
-			(SELECT extract(epoch from a.backend_start)
+			(SELECT coalesce(extract(epoch from a.backend_start), 0)
 			 FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a),
 			pg_catalog.current_setting('session_replication_role'))`)
 	identity, err := l.value(ctx, sql.String())
@@ -156,10 +156,23 @@ func (l *Link) Query(ctx context.Context, sql string, columns int) ([]session.Ro
 	return rows, nil
 }
 
+// Rows returns what Query would, of one statement that Send started.
+func (l *Link) Rows(ctx context.Context, columns int) ([]session.Row, error) {
+	rows, err := l.rows(ctx, columns)
+	if err != nil {
+		return nil, fmt.Errorf("query node %s: %w", l.node, err)
+	}
+	return rows, nil
+}
+
 func (l *Link) query(ctx context.Context, sql string, columns int) ([]session.Row, error) {
 	if err := l.send(ctx, []byte(sql)); err != nil {
 		return nil, err
 	}
+	return l.rows(ctx, columns)
+}
+
+func (l *Link) rows(ctx context.Context, columns int) ([]session.Row, error) {
 	l.busy = false
 	_, err := l.await(ctx, "SELECT ready, silent, unacknowledged FROM courier.remote_poll($1, $2::pg_catalog.int4)")
 	if err != nil {
@@ -257,7 +270,7 @@ func (l *Link) Run(ctx context.Context, sql []byte) (Outcome, error) {
 	}
 	rows, err := l.sending(ctx, len(sql), "SELECT "+outcomeColumns+
 		" FROM courier.remote_run($1, $4::pg_catalog.int4, $2, $3::pg_catalog.int4)",
-		l.name, sql, milliseconds(l.bounds.silence), milliseconds(l.bounds.look))
+		l.name, sql, milliseconds(l.bounds.silence), milliseconds(min(l.bounds.look, longestPoll)))
 	if err != nil {
 		return Outcome{}, fmt.Errorf("run on node %s: %w", l.node, err)
 	}

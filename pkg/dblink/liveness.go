@@ -22,6 +22,11 @@ var usual = bounds{connect: 5 * time.Second, look: 5 * time.Second, silence: 10 
 // longestLook is between two looks at a node that is known to work.
 const longestLook = 15 * time.Second
 
+// longestPoll bounds a query that waits. Each holds a snapshot for as long as it
+// runs, and nothing that was deleted meanwhile can be vacuumed on the source: so
+// the wait for a node that works for minutes is many queries.
+const longestPoll = time.Second
+
 // Bytes a second. A command that the network's own buffers may still hold,
 // a proxy's for example, is left the time it needs at that pace.
 const (
@@ -49,11 +54,10 @@ const connectionFailure = "08006"
 func (l *Link) await(ctx context.Context, poll string) (session.Row, error) {
 	look := l.bounds.look
 	for {
-		rows, err := l.session.Query(ctx, poll, l.name, milliseconds(look))
+		row, err := l.pollFor(ctx, poll, look)
 		if err != nil {
 			return nil, err
 		}
-		row := rows[0]
 		if string(row[0]) == "t" {
 			l.measure()
 			return row, nil
@@ -102,6 +106,21 @@ func (l *Link) await(ctx context.Context, poll string) (session.Row, error) {
 			return nil, l.giveUp(ctx, seen, silent)
 		}
 		look = min(l.bounds.look, max(patience-silent, l.bounds.look/8))
+	}
+}
+
+// pollFor polls until what was sent is done, or a time is over, and returns the
+// last poll's row.
+func (l *Link) pollFor(ctx context.Context, poll string, patience time.Duration) (session.Row, error) {
+	for {
+		once := min(patience, longestPoll)
+		rows, err := l.session.Query(ctx, poll, l.name, milliseconds(once))
+		if err != nil {
+			return nil, err
+		}
+		if patience -= once; patience <= 0 || string(rows[0][0]) == "t" {
+			return rows[0], nil
+		}
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package faultnet is a TCP proxy that goes wrong on purpose. It is imported by
-// tests only.
+// tests and by the bench, never by anything that ships.
 //
 // A Proxy passes connections on to one server. It has one fault at a time, which
 // acts on all of its connections, the present and the coming ones, from the

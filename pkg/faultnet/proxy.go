@@ -3,6 +3,7 @@ package faultnet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -16,7 +17,8 @@ type Proxy struct {
 	upstream string
 	listener *net.TCPListener
 	done     context.Context // over when the proxy is closed
-	group    sync.WaitGroup  // accept loop and links
+	end      context.CancelFunc
+	group    sync.WaitGroup // accept loop and links
 
 	resets atomic.Int64
 	line   [2]line // of the bandwidth, by direction
@@ -40,23 +42,35 @@ type fault struct {
 // New starts a proxy to upstream, a host:port, that ends with the test.
 func New(t testing.TB, upstream string) *Proxy {
 	t.Helper()
+	p, err := Listen(t.Context(), upstream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// Listen starts a proxy to upstream, a host:port, that the caller ends with Close.
+func Listen(ctx context.Context, upstream string) (*Proxy, error) {
 	// the kernel's own probes would end connections in a blackhole
 	config := net.ListenConfig{KeepAlive: -1}
 	config.SetMultipathTCP(false) // has no packet filters
-	listener, err := config.Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	listener, err := config.Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
-		t.Fatalf("listen for %s: %v", upstream, err)
+		return nil, fmt.Errorf("listen for %s: %w", upstream, err)
 	}
-	done, cancel := context.WithCancel(context.Background())
-	p := &Proxy{upstream: upstream, listener: listener.(*net.TCPListener), done: done, links: make(map[*link]struct{})}
+	p := &Proxy{upstream: upstream, listener: listener.(*net.TCPListener), links: make(map[*link]struct{})}
+	p.done, p.end = context.WithCancel(context.Background())
 	p.group.Go(p.accept)
-	t.Cleanup(func() {
-		cancel()
-		p.listener.Close()
-		p.each(func(l *link) { l.closeBoth() })
-		p.group.Wait()
-	})
-	return p
+	return p, nil
+}
+
+// Close ends the proxy and closes its connections.
+func (p *Proxy) Close() {
+	p.end()
+	p.listener.Close()
+	p.each(func(l *link) { l.closeBoth() })
+	p.group.Wait()
 }
 
 // Addr is host:port to connect to.

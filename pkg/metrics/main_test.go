@@ -169,7 +169,8 @@ func populated(t *testing.T) *sidecar {
 			lagBytes: number(10), lagSeconds: number(1), pendingChanges: number(3), deadOnes: number(0),
 			copyTables: number(1), copyRows: number(5), copyBytes: number(100), copyBytesTotal: number(200), copyRate: number(50)}},
 	}}
-	s.config.Observer.Applied("shop", "eu", ship.Applied{Inserted: 1, Changes: 1, Bytes: 100, Apply: time.Millisecond})
+	s.config.Observer.Applied("shop", "eu", ship.Applied{Shipped: 1, Changes: ship.Changes{Inserted: 1},
+		Batches: 1, Bytes: 100, Apply: time.Millisecond})
 	return s
 }
 

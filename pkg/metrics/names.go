@@ -9,6 +9,7 @@ const (
 	node         = "node"
 	state        = "state"
 	operation    = "operation"
+	conflict     = "conflict"
 )
 
 // The states that are always shown, 1 for the present one and 0 for the others.

@@ -38,8 +38,11 @@ func TestCounters(t *testing.T) {
 	for range 4 {
 		group.Go(func() {
 			for range 25 {
-				o.Applied("shop", "eu", ship.Applied{Inserted: 1, Updated: 2, Deleted: 3, Truncated: 4, Events: 5,
-					Changes: 15, Bytes: 1000, Apply: 40 * time.Millisecond})
+				o.Applied("shop", "eu", ship.Applied{Shipped: 28, Changes: ship.Changes{Inserted: 1, Updated: 2, Deleted: 3, Truncated: 4},
+					Events: 5, Commands: 6, Copied: 7, Filtered: 7, Folded: 8,
+					Conflicts: ship.Conflicts{InsertExists: 1, UpdateExists: 2, UpdateMissing: 3, DeleteMissing: 4},
+					Batches:   1, Bytes: 1000, Read: 5 * time.Second, Render: 6 * time.Second, Apply: 40 * time.Millisecond})
+				o.Applied("shop", "eu", ship.Applied{Conflicts: ship.Conflicts{InsertExists: 1}}) // a transaction refused
 				o.Retried("shop", "eu")
 				s.scrape(t)
 			}
@@ -47,8 +50,14 @@ func TestCounters(t *testing.T) {
 	}
 	group.Wait()
 	p := s.scrape(t)
-	for operation, want := range map[string]float64{"insert": 101, "update": 200, "delete": 300, "truncate": 400, "event": 500} {
+	for operation, want := range map[string]float64{"insert": 101, "update": 200, "delete": 300, "truncate": 400, "event": 500, "ddl": 600, "copy": 700} {
 		p.requireValue(t, want, "courier_subscription_changes_total", "database", "shop", "subscription", "eu", "operation", operation)
+	}
+	for kind, want := range map[string]float64{"insert_exists": 200, "update_exists": 200, "update_missing": 300, "delete_missing": 400} {
+		p.requireValue(t, want, "courier_subscription_conflicts_total", "subscription", "eu", "conflict", kind)
+	}
+	for name, want := range map[string]float64{"filtered_changes": 700, "folded_changes": 800, "read_seconds": 500, "render_seconds": 600} {
+		p.requireValue(t, want, "courier_subscription_"+name+"_total", "subscription", "eu")
 	}
 	p.requireValue(t, 101, "courier_subscription_batches_total", "subscription", "eu")
 	p.requireValue(t, 100, "courier_subscription_retries_total", "subscription", "eu")
@@ -150,8 +159,7 @@ func TestServe(t *testing.T) {
 	case <-time.After(collectedIn):
 		t.Fatal("Serve has not ended")
 	}
-	_, err = net.Dial("tcp4", listener.Addr().String())
-	require.Error(t, err)
+	require.ErrorIs(t, listener.Close(), net.ErrClosed, "Serve has left it open")
 
 	err = Serve(t.Context(), listener, Config{States: func() []supervise.DatabaseState { return nil }})
 	require.ErrorContains(t, err, "serve metrics on "+listener.Addr().String())

@@ -44,6 +44,7 @@ type options struct {
 	name     string
 	settings map[string]string
 	preload  bool
+	primary  *Cluster
 }
 
 // Name is how the cluster is called in directories and messages.
@@ -65,6 +66,10 @@ func Preload(on bool) Option { return func(o *options) { o.preload = on } }
 // Durable turns fsync on, which is off for speed: a test needs it only to
 // measure, since a killed process loses nothing that it has written.
 func Durable() Option { return Setting("fsync", "on") }
+
+// StandbyOf makes the cluster a streaming standby of another, which runs; it
+// has the other's settings only if they are given again.
+func StandbyOf(primary *Cluster) Option { return func(o *options) { o.primary = primary } }
 
 func defaultSettings() map[string]string {
 	return map[string]string{
@@ -120,16 +125,25 @@ func newCluster(ctx context.Context, dir string, opts ...Option) (*Cluster, erro
 		DataDir: filepath.Join(dir, "data"), LogFile: filepath.Join(dir, "log"),
 		installation: inst, settings: o.settings,
 	}
-	if err := cloneTemplate(ctx, inst, dir, c.DataDir); err != nil {
-		return nil, fmt.Errorf("make cluster %s: %w", c.Name, err)
-	}
-	if err := c.writeHBA(); err != nil {
+	if err := c.fill(ctx, o.primary); err != nil {
 		return nil, fmt.Errorf("make cluster %s: %w", c.Name, err)
 	}
 	root.mu.Lock()
 	root.clusters[c] = struct{}{}
 	root.mu.Unlock()
 	return c, nil
+}
+
+// fill makes the data directory.
+func (c *Cluster) fill(ctx context.Context, primary *Cluster) error {
+	if primary != nil {
+		return run(ctx, c.Dir, c.installation.Program("pg_basebackup"), "--pgdata", c.DataDir, "--dbname",
+			primary.DSN("postgres"), "--write-recovery-conf", "--checkpoint", "fast", "--no-sync")
+	}
+	if err := cloneTemplate(ctx, c.installation, c.Dir, c.DataDir); err != nil {
+		return err
+	}
+	return c.writeHBA()
 }
 
 // Configure changes settings of a cluster; the next start takes them up.

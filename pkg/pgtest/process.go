@@ -127,9 +127,11 @@ func (c *Cluster) awaitReady(ctx context.Context, p *postmaster) (bool, error) {
 	for {
 		if content, err := os.ReadFile(lockFile); err == nil {
 			lines := strings.Split(string(content), "\n")
-			if len(lines) >= 8 && lines[0] == strconv.Itoa(p.process.Pid) &&
-				strings.TrimSpace(lines[7]) == "ready" {
-				return true, nil
+			if len(lines) >= 8 && lines[0] == strconv.Itoa(p.process.Pid) {
+				switch strings.TrimSpace(lines[7]) {
+				case "ready", "standby":
+					return true, nil
+				}
 			}
 		}
 		select {

@@ -84,11 +84,12 @@ func TestNextMissesNothing(t *testing.T) {
 				usual += (min(time.Since(start), time.Millisecond) - usual) / 16
 				require.NotNil(t, interval, "round %d", round)
 				pages := interval.Pages(t.Context(), r.session, false)
-				chunks, last, err := pages.Next(t.Context())
+				page, err := pages.Next(t.Context())
 				pages.Close()
 				require.NoError(t, err)
-				require.True(t, last)
-				require.Len(t, chunks, 1)
+				require.True(t, page.Last)
+				require.Len(t, page.Chunks, 1)
+				require.Greater(t, page.Flushed.Location, page.Chunks[0].K)
 				require.Nil(t, r.next(0))
 			}
 		})
@@ -142,11 +143,9 @@ func (r *reader) chunks(interval *Interval) (all []Chunk) {
 	pages := interval.Pages(r.t.Context(), r.session, true)
 	defer pages.Close()
 	for last := false; !last; {
-		var chunks []Chunk
-		var err error
-		chunks, last, err = pages.Next(r.t.Context())
+		page, err := pages.Next(r.t.Context())
 		require.NoError(r.t, err)
-		all = append(all, chunks...)
+		all, last = append(all, page.Chunks...), page.Last
 	}
 	return all
 }

@@ -2,7 +2,9 @@ package queue
 
 import (
 	"context"
+	"time"
 
+	"github.com/pg-courier/pg_courier/pkg/change"
 	"github.com/pg-courier/pg_courier/pkg/session"
 )
 
@@ -18,21 +20,32 @@ const (
 type Pages struct {
 	interval *Interval
 	session  session.Session
-	first    *page // read already
+	first    *Page // read already
 	chunks   int   // most in the next page; bytes too
 	bytes    int
 	ended    bool
+	took     time.Duration // to read the pages handed out since Took was asked
 
 	// Reading ahead only.
-	pages chan page
+	pages chan outcome
 	stop  chan struct{}
 }
 
-// page is what a read gave.
-type page struct {
-	chunks []Chunk
-	last   bool
-	err    error
+// Page is some chunks of an interval.
+type Page struct {
+	Chunks []Chunk
+	Last   bool // none follow
+	// Flushed is up to where the source's WAL is on disk, the commits of the
+	// page's transactions included.
+	Flushed change.WAL
+
+	took time.Duration
+}
+
+// outcome is what reading a page came to.
+type outcome struct {
+	page *Page
+	err  error
 }
 
 // Pages starts to read an interval in a session. If the session is used for
@@ -44,30 +57,43 @@ func (i *Interval) Pages(ctx context.Context, s session.Session, ahead bool) *Pa
 		i.first = nil
 		p.chunks, p.bytes = pageChunks, pageBytes
 	}
-	if ahead && (p.first == nil || !p.first.last) {
-		p.pages, p.stop = make(chan page), make(chan struct{})
+	if ahead && (p.first == nil || !p.first.Last) {
+		p.pages, p.stop = make(chan outcome), make(chan struct{})
 		go p.readAhead(ctx)
 	}
 	return p
 }
 
-// Next returns the chunks of the next page; last says that none follow.
-func (p *Pages) Next(ctx context.Context) (chunks []Chunk, last bool, err error) {
+// Next returns the next page; behind the last one an empty one.
+func (p *Pages) Next(ctx context.Context) (*Page, error) {
 	if p.ended {
-		return nil, true, nil
+		return &Page{Last: true}, nil
 	}
-	var next page
+	var next outcome
 	switch {
 	case p.first != nil:
-		next, p.first = *p.first, nil
+		next.page, p.first = p.first, nil
 	case p.pages == nil:
 		next = p.read(ctx)
 	default:
 		next = <-p.pages
 	}
-	p.ended = next.last || next.err != nil
-	return next.chunks, next.last, next.err
+	if p.ended = next.ends(); next.page != nil {
+		p.took += next.page.took
+	}
+	return next.page, next.err
 }
+
+// Took returns how long it took to read the pages handed out since the last call.
+// Waiting for changes is not counted, nor what was read ahead for nothing.
+func (p *Pages) Took() time.Duration {
+	took := p.took
+	p.took = 0
+	return took
+}
+
+// ends says that nothing is to be read behind it.
+func (o outcome) ends() bool { return o.err != nil || o.page.Last }
 
 // Close ends the reading; the session is free again.
 func (p *Pages) Close() {
@@ -89,14 +115,18 @@ func (p *Pages) readAhead(ctx context.Context) {
 		case <-p.stop:
 			return
 		}
-		if next.last || next.err != nil {
+		if next.ends() {
 			return
 		}
 	}
 }
 
-func (p *Pages) read(ctx context.Context) page {
-	chunks, last, err := p.interval.Read(ctx, p.session, p.chunks, p.bytes)
+func (p *Pages) read(ctx context.Context) outcome {
+	began := time.Now()
+	page, err := p.interval.Read(ctx, p.session, p.chunks, p.bytes)
+	if page != nil {
+		page.took = time.Since(began)
+	}
 	p.chunks, p.bytes = pageChunks, pageBytes
-	return page{chunks: chunks, last: last, err: err}
+	return outcome{page, err}
 }

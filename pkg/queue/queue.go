@@ -29,7 +29,7 @@ type Interval struct {
 	// ErrNotHeld when the queue does not keep its changes. 0: for nobody.
 	Subscription int
 	start, end   string // as text
-	first        *page  // read when it was opened, not handed out yet
+	first        *Page  // read when it was opened, not handed out yet
 
 	// read up to here
 	k   change.LSN
@@ -54,7 +54,7 @@ func Next(ctx context.Context, s session.Session, subscription int, start change
 		return nil, 0, fmt.Errorf("look into the queue: %w", err)
 	}
 	i, generation, err := opened(rows[0], start)
-	if err == nil && i != nil && string(rows[0][4]) != "t" {
+	if err == nil && i != nil && string(rows[0][5]) != "t" {
 		return nil, 0, ErrNotHeld
 	}
 	if err != nil {
@@ -66,7 +66,7 @@ func Next(ctx context.Context, s session.Session, subscription int, start change
 	return i, generation, nil
 }
 
-var nextPage = fmt.Sprintf(`SELECT now::pg_catalog.text, generation, last_xid, page,
+var nextPage = fmt.Sprintf(`SELECT now::pg_catalog.text, generation, last_xid, page, took,
 		$4 = '0' OR courier.still_holds($4::pg_catalog.int4)
 	FROM courier.next_page($1::pg_catalog.pg_snapshot, %d, %d, $2::pg_catalog.int8, $3::pg_catalog.int4)`, firstChunks, firstBytes)
 
@@ -78,14 +78,16 @@ func opened(row session.Row, start change.Snapshot) (*Interval, int64, error) {
 	}
 	now, err1 := change.ParseSnapshot(string(row[0]))
 	last, err2 := strconv.ParseUint(string(row[2]), 10, 64)
-	first, ends, err3 := parsePage(row[3])
-	if err := errors.Join(err1, err2, err3); err != nil {
+	first, err3 := parsePage(row[3])
+	took, err4 := strconv.ParseInt(string(row[4]), 10, 64)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, 0, err
 	}
 	end := upTo(now, last, start)
 	i := &Interval{Start: start, End: end, end: end.String()}
-	i.first = &page{chunks: first, last: ends}
-	i.advance(first)
+	first.took = time.Duration(took) * time.Microsecond
+	i.first = first
+	i.advance(first.Chunks)
 	return i, generation, nil
 }
 
@@ -126,9 +128,9 @@ func Resume(p change.Position) *Interval {
 	return newInterval(p.Start, *p.End, p.K, p.XID, math.MaxInt32)
 }
 
-// Read returns the next chunks, until there are so many of them or so many bytes;
-// last says that none follow. Their data are views of one string.
-func (i *Interval) Read(ctx context.Context, s session.Session, chunks, bytes int) (page []Chunk, last bool, err error) {
+// Read returns the next chunks, until there are so many of them or so many bytes.
+// Their data are views of one string.
+func (i *Interval) Read(ctx context.Context, s session.Session, chunks, bytes int) (*Page, error) {
 	// The columns are computed in their order: whether the queue holds is asked when
 	// the page has been read.
 	rows, err := s.Query(ctx, `SELECT courier.read_queue($1::pg_catalog.pg_snapshot, $2::pg_catalog.pg_snapshot,
@@ -137,16 +139,17 @@ func (i *Interval) Read(ctx context.Context, s session.Session, chunks, bytes in
 		i.start, i.end, i.k.String(), strconv.FormatUint(i.xid, 10), strconv.Itoa(int(i.seq)),
 		strconv.Itoa(chunks), strconv.Itoa(bytes), strconv.Itoa(i.Subscription))
 	if err != nil {
-		return nil, false, fmt.Errorf("read the queue: %w", err)
+		return nil, fmt.Errorf("read the queue: %w", err)
 	}
 	if string(rows[0][1]) != "t" {
-		return nil, false, ErrNotHeld
+		return nil, ErrNotHeld
 	}
-	if page, last, err = parsePage(rows[0][0]); err != nil {
-		return nil, false, fmt.Errorf("read the queue: %w", err)
+	p, err := parsePage(rows[0][0])
+	if err != nil {
+		return nil, fmt.Errorf("read the queue: %w", err)
 	}
-	i.advance(page)
-	return page, last, nil
+	i.advance(p.Chunks)
+	return p, nil
 }
 
 // advance notes that a page was read.
@@ -157,33 +160,40 @@ func (i *Interval) advance(page []Chunk) {
 	}
 }
 
-// chunkHeader is the length of what stands before a chunk's data in a page; see
-// ext/pg/queue_reader.c.
-const chunkHeader = 8 + 8 + 4 + 4 + 4
+// The lengths of what stands before the chunks of a page, and before a chunk's
+// data; see ext/pg/queue_reader.c.
+const (
+	pageHeader  = 1 + 4 + 8
+	chunkHeader = 8 + 8 + 4 + 4 + 4
+)
 
-func parsePage(page []byte) (chunks []Chunk, last bool, err error) {
-	if len(page) == 0 {
-		return nil, false, errPage
+func parsePage(text []byte) (*Page, error) {
+	if len(text) < pageHeader {
+		return nil, errPage
 	}
-	last, page = page[0] == 1, page[1:]
-	for len(page) > 0 {
-		if len(page) < chunkHeader {
-			return nil, false, errPage
+	p := &Page{Last: text[0] == 1, Flushed: change.WAL{
+		Timeline: binary.BigEndian.Uint32(text[1:]),
+		Location: change.LSN(binary.BigEndian.Uint64(text[5:])),
+	}}
+	text = text[pageHeader:]
+	for len(text) > 0 {
+		if len(text) < chunkHeader {
+			return nil, errPage
 		}
-		length := int(binary.BigEndian.Uint32(page[24:]))
-		if length > len(page)-chunkHeader {
-			return nil, false, errPage
+		length := int(binary.BigEndian.Uint32(text[24:]))
+		if length > len(text)-chunkHeader {
+			return nil, errPage
 		}
-		chunks = append(chunks, Chunk{
-			K:       change.LSN(binary.BigEndian.Uint64(page)),
-			XID:     binary.BigEndian.Uint64(page[8:]),
-			Seq:     int32(binary.BigEndian.Uint32(page[16:])),
-			Changes: int32(binary.BigEndian.Uint32(page[20:])),
-			Data:    page[chunkHeader : chunkHeader+length : chunkHeader+length],
+		p.Chunks = append(p.Chunks, Chunk{
+			K:       change.LSN(binary.BigEndian.Uint64(text)),
+			XID:     binary.BigEndian.Uint64(text[8:]),
+			Seq:     int32(binary.BigEndian.Uint32(text[16:])),
+			Changes: int32(binary.BigEndian.Uint32(text[20:])),
+			Data:    text[chunkHeader : chunkHeader+length : chunkHeader+length],
 		})
-		page = page[chunkHeader+length:]
+		text = text[chunkHeader+length:]
 	}
-	return chunks, last, nil
+	return p, nil
 }
 
 // ErrNotHeld says that the queue may have lost changes of the subscription that it

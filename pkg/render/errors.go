@@ -13,7 +13,9 @@ type DriftError struct {
 	Column        string // empty when it is about the whole table
 	Type          string // the column's type on the source, if the caller has filled it in
 	Reason        string
-	missing       bool // adding the column or table helps
+	Fix           string // statements for the target, if the caller knows them
+	State         string // SQLSTATE, if the caller knows better than by what is missing
+	missing       bool   // adding the column or table helps
 }
 
 // Error implements error.
@@ -27,6 +29,8 @@ func (e *DriftError) Error() string {
 // SQLState is PostgreSQL's code for what is wrong.
 func (e *DriftError) SQLState() string {
 	switch {
+	case e.State != "":
+		return e.State
 	case e.Column != "":
 		return "42703" // undefined_column
 	case e.missing:
@@ -39,6 +43,8 @@ func (e *DriftError) SQLState() string {
 func (e *DriftError) Hint() string {
 	name := string(appendName(nil, e.Schema, e.Table))
 	switch {
+	case e.Fix != "":
+		return "On the target: " + e.Fix
 	case e.missing && e.Column == "":
 		return fmt.Sprintf("Create table %s on the target, or remove it from the replication set.", name)
 	case e.missing:

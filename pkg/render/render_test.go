@@ -177,23 +177,24 @@ func TestRowByRow(t *testing.T) {
 	const onConflict = ` ON CONFLICT ("id") DO UPDATE SET "na""me" = EXCLUDED."na""me", "tags" = EXCLUDED."tags"`
 	const check = ` RETURNING 1) SELECT courier_target.check_updated(pg_catalog.count(*), 1, 'public.accounts') FROM u`
 	tests := []struct {
-		name   string
-		policy Policy
-		change change.Change
-		want   string
+		name     string
+		policy   Policy
+		change   change.Change
+		expected int
+		want     string
 	}{
-		{"insert, remote", ApplyRemote, ins(accounts, "1", "x", "∅"), head + `VALUES ('1', 'x', NULL)` + onConflict},
-		{"insert, local", KeepLocal, ins(accounts, "1", "x", "∅"), head + `VALUES ('1', 'x', NULL) ON CONFLICT DO NOTHING`},
-		{"insert, error", Error, ins(accounts, "1", "x", "∅"), head + `VALUES ('1', 'x', NULL)`},
-		{"insert without a key", ApplyRemote, ins(logs, "x"), `INSERT INTO "public"."logs" ("line") VALUES ('x')`},
-		{"update, remote", ApplyRemote, upd(accounts, "1", "x", "∅"), `WITH u AS (` + update + ` RETURNING 1) ` + head + `SELECT '1', 'x', NULL WHERE NOT EXISTS (SELECT FROM u)` + onConflict},
-		{"update of a part, remote", ApplyRemote, upd(accounts, "1", "x", "~"), `WITH u AS (UPDATE "public"."accounts" AS t SET "na""me" = 'x' WHERE t."id" = '1'::bigint` + check},
-		{"update, local", KeepLocal, upd(accounts, "1", "x", "∅"), update},
-		{"update, error", Error, upd(accounts, "1", "x", "∅"), `WITH u AS (` + update + check},
-		{"update of nothing", Error, upd(accounts, "1", "~", "~"), ``},
-		{"delete, remote", ApplyRemote, del(accounts, "1", "∅", "∅"), `DELETE FROM "public"."accounts" AS t WHERE t."id" = '1'::bigint`},
-		{"delete, error", Error, del(accounts, "1", "∅", "∅"), `WITH u AS (DELETE FROM "public"."accounts" AS t WHERE t."id" = '1'::bigint` + check},
-		{"upsert, local", KeepLocal, ups(accounts, "1", "x", "∅"), head + `VALUES ('1', 'x', NULL)` + onConflict},
+		{"insert, remote", ApplyRemote, ins(accounts, "1", "x", "∅"), 1, `WITH i AS (` + head + `VALUES ('1', 'x', NULL)` + onConflict + `) SELECT 1 - pg_catalog.count(*) FROM "public"."accounts" AS t WHERE t."id" = '1'::bigint`},
+		{"insert, local", KeepLocal, ins(accounts, "1", "x", "∅"), 1, head + `VALUES ('1', 'x', NULL) ON CONFLICT DO NOTHING`},
+		{"insert, error", Error, ins(accounts, "1", "x", "∅"), 0, head + `VALUES ('1', 'x', NULL)`},
+		{"insert without a key", ApplyRemote, ins(logs, "x"), 0, `INSERT INTO "public"."logs" ("line") VALUES ('x')`},
+		{"update, remote", ApplyRemote, upd(accounts, "1", "x", "∅"), 1, `WITH u AS (` + update + ` RETURNING 1), i AS (` + head + `SELECT '1', 'x', NULL WHERE NOT EXISTS (SELECT FROM u)` + onConflict + `) SELECT pg_catalog.count(*) FROM u`},
+		{"update of a part, remote", ApplyRemote, upd(accounts, "1", "x", "~"), 1, `WITH u AS (UPDATE "public"."accounts" AS t SET "na""me" = 'x' WHERE t."id" = '1'::bigint` + check},
+		{"update, local", KeepLocal, upd(accounts, "1", "x", "∅"), 1, update},
+		{"update, error", Error, upd(accounts, "1", "x", "∅"), 1, `WITH u AS (` + update + check},
+		{"update of nothing", Error, upd(accounts, "1", "~", "~"), 0, ``},
+		{"delete, remote", ApplyRemote, del(accounts, "1", "∅", "∅"), 1, `DELETE FROM "public"."accounts" AS t WHERE t."id" = '1'::bigint`},
+		{"delete, error", Error, del(accounts, "1", "∅", "∅"), 1, `WITH u AS (DELETE FROM "public"."accounts" AS t WHERE t."id" = '1'::bigint` + check},
+		{"upsert, local", KeepLocal, ups(accounts, "1", "x", "∅"), 0, head + `VALUES ('1', 'x', NULL)` + onConflict},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -202,7 +203,7 @@ func TestRowByRow(t *testing.T) {
 			require.NoError(t, s.Change(&test.change, 3, 5, targets, &Options{Policy: test.policy}))
 			require.Equal(t, test.want, s.String())
 			for _, statement := range s.Statements() {
-				require.Equal(t, Statement{Relation: test.change.Relation, Op: test.change.Op, Rows: 1, Tx: 5, Change: 3}, statement)
+				require.Equal(t, Statement{Relation: test.change.Relation, Op: test.change.Op, Rows: 1, Tx: 5, Change: 3, Expected: test.expected}, statement)
 			}
 		})
 	}

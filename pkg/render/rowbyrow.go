@@ -48,17 +48,9 @@ func (s *Script) one(t *Target, c *change.Change, info Statement, policy Policy,
 	defer s.secure(t, false)
 	switch c.Op {
 	case change.Insert, change.Upsert:
-		s.begin(info)
-		s.insertInto(t)
-		s.values(t, c.New, "VALUES (")
-		s.write(")")
-		switch {
-		case c.Op == change.Upsert || policy == ApplyRemote:
-			s.onConflict(t)
-		case policy == KeepLocal:
-			s.write(" ON CONFLICT DO NOTHING")
-		}
+		s.insertRow(t, c, info, policy)
 	case change.Delete:
+		info.Expected = t.expected(1)
 		s.begin(info)
 		check = check && policy == Error && info.Change >= 0 || t.table.RowSecurity
 		if check {
@@ -73,7 +65,7 @@ func (s *Script) one(t *Target, c *change.Change, info Statement, policy Policy,
 		}
 	case change.Update:
 		if c.Old != nil && t.relation.HasKey() {
-			if err := t.requireMovable(); err != nil {
+			if err := t.requireMovable(c.Old, c.New); err != nil {
 				return err
 			}
 		}
@@ -83,6 +75,34 @@ func (s *Script) one(t *Target, c *change.Change, info Statement, policy Policy,
 		s.updateRow(t, c, info, policy, check)
 	}
 	return nil
+}
+
+// insertRow appends an insert or an upsert. Where an insert may meet a row, its
+// statement reports 1 if there was none.
+func (s *Script) insertRow(t *Target, c *change.Change, info Statement, policy Policy) {
+	report := c.Op == change.Insert && policy == ApplyRemote && len(t.conflict) > 0
+	if report || c.Op == change.Insert && policy == KeepLocal {
+		info.Expected = 1
+	}
+	s.begin(info)
+	if report {
+		s.write("WITH i AS (")
+	}
+	s.insertInto(t)
+	s.values(t, c.New, "VALUES (")
+	s.write(")")
+	switch {
+	case c.Op == change.Upsert || policy == ApplyRemote:
+		s.onConflict(t)
+	case policy == KeepLocal:
+		s.write(" ON CONFLICT DO NOTHING")
+	}
+	if report { // of the table as it was before the statement
+		s.write(") SELECT 1 - pg_catalog.count(*) FROM ", t.only)
+		s.text = append(s.text, t.name...)
+		s.write(" AS t")
+		s.whereKey(t, c.New)
+	}
 }
 
 func (s *Script) updateRow(t *Target, c *change.Change, info Statement, policy Policy, check bool) {
@@ -100,6 +120,7 @@ func (s *Script) updateRow(t *Target, c *change.Change, info Statement, policy P
 		return
 	}
 	check = check || t.table.RowSecurity
+	info.Expected = t.expected(1)
 	s.begin(info)
 	insert := policy == ApplyRemote && t.whole(c.New)
 	if insert || check {
@@ -109,11 +130,12 @@ func (s *Script) updateRow(t *Target, c *change.Change, info Statement, policy P
 	s.where(t, before)
 	switch {
 	case insert:
-		s.write(" RETURNING 1) ")
+		s.write(" RETURNING 1), i AS (")
 		s.insertInto(t)
 		s.values(t, c.New, "SELECT ")
 		s.write(" WHERE NOT EXISTS (SELECT FROM u)")
 		s.onConflict(t)
+		s.write(") SELECT pg_catalog.count(*) FROM u")
 	case check:
 		s.check(t, 1)
 	}

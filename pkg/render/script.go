@@ -29,6 +29,12 @@ type Statement struct {
 	Rows     int
 	Tx       int // the first transaction in it, as numbered by the caller
 	Change   int // row by row: the caller's number of the change; otherwise -1
+
+	// Expected is the least that the target reports for the statement if its rows
+	// there are as the changes say. 0: what it reports says nothing about that.
+	Expected int
+
+	at int // where its text begins
 }
 
 // Script is a growing text of statements, joined by ";\n". The n-th statement
@@ -66,6 +72,15 @@ func (s *Script) Len() int { return len(s.text) }
 // the script.
 func (s *Script) Statements() []Statement { return s.statements }
 
+// Size returns the length of the n-th statement, with what separates it from the
+// next.
+func (s *Script) Size(n int) int {
+	if n == len(s.statements)-1 {
+		return len(s.text) - s.statements[n].at
+	}
+	return s.statements[n+1].at - s.statements[n].at
+}
+
 // Append appends one statement of the caller, without a semicolon.
 func (s *Script) Append(sql string) {
 	s.begin(Statement{Change: -1})
@@ -76,6 +91,7 @@ func (s *Script) begin(statement Statement) {
 	if len(s.statements) > 0 {
 		s.text = append(s.text, ";\n"...)
 	}
+	statement.at = len(s.text)
 	s.statements = append(s.statements, statement)
 }
 

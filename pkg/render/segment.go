@@ -31,7 +31,7 @@ func (s *Script) Segment(segment *batch.Segment, targets Targets, options *Optio
 	}
 	for _, r := range slices.Backward(s.sorted) {
 		if r.target.filter.Allows(change.Delete) {
-			s.deletes(r.target, r.table.Deletes, options.CheckUpdates && options.Policy == Error)
+			s.deletes(r.target, r.table.Deletes, r.table.Unsure, options.CheckUpdates && options.Policy == Error)
 		}
 	}
 	for _, r := range s.sorted {

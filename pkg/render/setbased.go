@@ -127,14 +127,15 @@ func (s *Script) onConflict(t *Target) {
 	}
 }
 
-func (s *Script) deletes(t *Target, rows []batch.Row, check bool) {
+func (s *Script) deletes(t *Target, rows []batch.Row, unsure int, check bool) {
 	if len(rows) == 0 {
 		return
 	}
 	check = check && t.filter.complete() || t.table.RowSecurity // it hides rows
 	s.secure(t, true)
 	defer s.secure(t, false)
-	s.begin(Statement{Relation: t.relation, Op: change.Delete, Rows: len(rows), Tx: firstTx(rows), Change: -1})
+	s.begin(Statement{Relation: t.relation, Op: change.Delete, Rows: len(rows), Tx: firstTx(rows), Change: -1,
+		Expected: t.expected(len(rows) - unsure)})
 	if check {
 		s.write("WITH u AS (")
 	}
@@ -155,8 +156,11 @@ func (s *Script) deletes(t *Target, rows []batch.Row, check bool) {
 }
 
 func (s *Script) updates(t *Target, group *batch.Updates, check bool) error {
-	if group.KeyChanged {
-		if err := t.requireMovable(); err != nil {
+	for i := range group.Rows {
+		if !group.KeyChanged {
+			break
+		}
+		if err := t.requireMovable(group.Rows[i].Key, group.Rows[i].New); err != nil {
 			return err
 		}
 	}
@@ -177,7 +181,8 @@ func (s *Script) updates(t *Target, group *batch.Updates, check bool) error {
 	check = check && t.filter.complete() || t.table.RowSecurity // it hides rows
 	s.secure(t, true)
 	defer s.secure(t, false)
-	s.begin(Statement{Relation: t.relation, Op: change.Update, Rows: len(rows), Tx: firstTx(rows), Change: -1})
+	s.begin(Statement{Relation: t.relation, Op: change.Update, Rows: len(rows), Tx: firstTx(rows), Change: -1,
+		Expected: t.expected(len(rows))})
 	if check {
 		s.write("WITH u AS (")
 	}

@@ -40,8 +40,8 @@ type Table struct {
 	Unfit string
 }
 
-// column returns the column of that name, or nil.
-func (t *Table) column(name string) *Column {
+// Column returns the column of that name, or nil.
+func (t *Table) Column(name string) *Column {
 	for i := range t.Columns {
 		if t.Columns[i].Name == name {
 			return &t.Columns[i]
@@ -62,6 +62,15 @@ type Filter struct {
 // complete reports whether a row that is not there is a conflict. A nil filter
 // knows of no copy.
 func (f *Filter) complete() bool { return f == nil || !f.Partial }
+
+// expected is how many rows a statement for so many finds if there is no conflict,
+// or 0 where nobody knows.
+func (t *Target) expected(rows int) int {
+	if !t.filter.complete() {
+		return 0
+	}
+	return rows
+}
 
 // Allows reports whether operations of that kind are taken. A caller drops what
 // is not before folding, since folding merges operations. A nil filter takes

@@ -1,6 +1,10 @@
 package render
 
-import "github.com/pg-courier/pg_courier/pkg/change"
+import (
+	"bytes"
+
+	"github.com/pg-courier/pg_courier/pkg/change"
+)
 
 // column pairs a source column with its target column.
 type column struct {
@@ -75,7 +79,7 @@ func Compile(relation *change.Relation, table *Table, filter *Filter) (*Target, 
 		if !key && filter != nil && filter.Columns != nil && !filter.Columns[source.Name] {
 			continue
 		}
-		target := table.column(source.Name)
+		target := table.Column(source.Name)
 		switch {
 		case target == nil:
 			e := drift(source.Name, "the column does not exist on the target", true).(*DriftError)
@@ -122,6 +126,9 @@ func Compile(relation *change.Relation, table *Table, filter *Filter) (*Target, 
 	return t, nil
 }
 
+// Writes reports whether the relation's i-th column is written.
+func (t *Target) Writes(i int) bool { return t.bySource[i] >= 0 }
+
 // settable appends to list the columns among the given ones of the relation
 // that an update can set.
 func (t *Target) settable(list []int, columns []int) []int {
@@ -133,10 +140,12 @@ func (t *Target) settable(list []int, columns []int) []int {
 	return list
 }
 
-// requireMovable makes sure that a row's key can be changed on the target.
-func (t *Target) requireMovable() error {
+// requireMovable makes sure that the columns in which two tuples of a row's key
+// differ can be set on the target.
+func (t *Target) requireMovable(before, after []change.Value) error {
 	for i := range t.columns {
-		if c := &t.columns[i]; c.key && c.always {
+		c := &t.columns[i]
+		if c.key && c.always && !bytes.Equal(before[c.source].Data, after[c.source].Data) {
 			return &DriftError{Schema: t.table.Schema, Table: t.table.Name, Column: t.relation.Columns[c.source].Name,
 				Reason: "a key was changed, and the column is GENERATED ALWAYS AS IDENTITY on the target, which no update can set"}
 		}

@@ -2,24 +2,36 @@ package ship
 
 import "time"
 
-// Applied is what a unit, one transaction on the target, has done.
+// Applied is what one or several transactions on the target have done. What is
+// counted for courier.stat_subscription and courier.stat_table is the same.
 type Applied struct {
-	Inserted, Updated, Deleted, Truncated int64 // changes by kind, as they were made: before folding
-	Events                                int64
-	Changes                               int           // all of them
-	Bytes                                 int           // of statements sent
-	Apply                                 time.Duration // from the first piece sent to the commit
+	Shipped   int64   // changes, events, commands and rows copied
+	Changes           // by kind, as they were made: before folding
+	Captured  Changes // read from the queue for the subscription's tables
+	Filtered  int64   // of those, not sent
+	Folded    int64   // row changes that needed no row of their own
+	Conflicts Conflicts
+	Events    int64
+	Commands  int64         // DDL
+	Copied    int64         // existing rows
+	Batches   int64         // transactions; a copy, or what was refused, is none
+	Bytes     int64         // of statements sent
+	Read      time.Duration // the queue
+	Render    time.Duration // decoding, folding and writing as statements
+	Apply     time.Duration // from the first piece sent to the commit
 }
 
-// applied sums up a unit.
-func (u *unit) applied() Applied {
-	a := Applied{Changes: u.shipped, Bytes: u.bytes, Apply: u.apply}
-	for _, t := range u.counts {
-		a.Inserted += t.inserted
-		a.Updated += t.updated
-		a.Deleted += t.deleted
-		a.Truncated += t.truncated
+// applied sums up over tables.
+func (c *counts) applied() Applied {
+	a := Applied{Shipped: c.changes, Events: c.events, Commands: c.commands, Batches: c.batches, Bytes: c.bytes,
+		Read: c.read, Render: c.render, Apply: c.apply}
+	for _, t := range c.tables {
+		a.Changes.merge(t.shipped)
+		a.Captured.merge(t.captured)
+		a.Filtered += t.filtered
+		a.Folded += t.folded
+		a.Conflicts.merge(t.conflicts)
+		a.Copied += t.copied
 	}
-	a.Events = max(int64(a.Changes)-a.Inserted-a.Updated-a.Deleted-a.Truncated, 0)
 	return a
 }

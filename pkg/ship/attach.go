@@ -36,6 +36,7 @@ func (s *Shipper) tryAttach(ctx context.Context) error {
 		return err
 	}
 	s.sub = sub
+	s.statistics.belongTo(sub.ID)
 	if err = s.lock(ctx); err != nil {
 		return err
 	}
@@ -58,6 +59,7 @@ func (s *Shipper) tryAttach(ctx context.Context) error {
 	if err = s.findProgress(ctx, link); err != nil {
 		return err
 	}
+	s.settleDoubt()
 	if err = s.requireQueued(ctx, link); err != nil {
 		return err
 	}
@@ -190,13 +192,17 @@ func (s *Shipper) bootstrap(ctx context.Context, link *dblink.Link) error {
 // be copied.
 func (s *Shipper) findProgress(ctx context.Context, link *dblink.Link) error {
 	if !s.sub.CopyData {
-		if err := link.Exec(ctx, s.startProgress(s.sub.Start)+" ON CONFLICT DO NOTHING"); err != nil {
+		start, err := s.flushedPosition(ctx, literal(s.sub.Start))
+		if err != nil {
+			return fmt.Errorf("take the position of the start: %w", err)
+		}
+		if err = link.Exec(ctx, s.startProgress(start)+" ON CONFLICT DO NOTHING"); err != nil {
 			return err
 		}
 	}
 	asked := s.now()
-	rows, err := link.Query(ctx, "SELECT position, source_system FROM courier_target.progress WHERE subscription = "+
-		literal(s.sub.ProgressKey), 2)
+	rows, err := link.Query(ctx, "SELECT position, source_system, source_timeline, source_flushed"+
+		" FROM courier_target.progress WHERE subscription = "+literal(s.sub.ProgressKey), 4)
 	if err != nil {
 		return err
 	}
@@ -206,7 +212,7 @@ func (s *Shipper) findProgress(ctx context.Context, link *dblink.Link) error {
 		return nil
 	}
 	if string(rows[0][1]) != s.sub.Source {
-		return &StopError{Subscription: s.name, Node: s.sub.Node,
+		return &StopError{Subscription: s.name, Node: s.sub.Node, NeedsResync: true,
 			Advice: "If this database was cloned or restored, drop the subscription here and create it again.",
 			Err: &session.Error{SQLState: "55000", Message: fmt.Sprintf(
 				"the progress on the node belongs to another source (%s; this is %s)", rows[0][1], s.sub.Source)}}
@@ -215,7 +221,7 @@ func (s *Shipper) findProgress(ctx context.Context, link *dblink.Link) error {
 	if err != nil {
 		return fmt.Errorf("read the progress on node %s: %w", s.sub.Node, err)
 	}
-	if err = s.requireOwnPast(ctx, position); err != nil {
+	if err = s.requireOwnPast(ctx, position, string(rows[0][2]), string(rows[0][3])); err != nil {
 		return err
 	}
 	s.head, s.position = string(rows[0][0]), &position
@@ -225,19 +231,20 @@ func (s *Shipper) findProgress(ctx context.Context, link *dblink.Link) error {
 // requireOwnPast makes sure that this source has been where the target is. One
 // that was restored, or a standby promoted without the last transactions, has
 // not: it uses the same transaction ids for other work, which would be taken for
-// shipped.
-func (s *Shipper) requireOwnPast(ctx context.Context, position change.Position) error {
+// shipped. Its timeline tells, and one that is brought back without a new timeline,
+// from a copy of its files, for as long as it has not come as far again.
+func (s *Shipper) requireOwnPast(ctx context.Context, position change.Position, timeline, flushed string) error {
 	xmax := position.Start.Xmax
 	if position.End != nil {
 		xmax = max(xmax, position.End.Xmax)
 	}
-	behind, _, err := session.Value(ctx, s.session,
-		"SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()) < $1::pg_catalog.xid8",
-		strconv.FormatUint(xmax, 10))
+	own, _, err := session.Value(ctx, s.session, `SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()) >= $1::pg_catalog.xid8
+		AND courier.has_passed($2::pg_catalog.int4, $3::pg_catalog.pg_lsn)`,
+		strconv.FormatUint(xmax, 10), timeline, flushed)
 	if err != nil {
 		return fmt.Errorf("compare the progress on node %s: %w", s.sub.Node, err)
 	}
-	if behind == "t" {
+	if own != "t" {
 		return &StopError{Subscription: s.name, Node: s.sub.Node, NeedsResync: true,
 			Advice: "The source was restored or failed over to a state before the node's. Drop the subscription, empty its tables on the node, and create it again with copy_data => true.",
 			Err:    &session.Error{SQLState: "55000", Message: "the node is ahead of this source"}}
@@ -245,14 +252,29 @@ func (s *Shipper) requireOwnPast(ctx context.Context, position change.Position) 
 	return nil
 }
 
-func (s *Shipper) startProgress(position string) string {
-	return "INSERT INTO courier_target.progress (subscription, source_node, source_system, position) VALUES (" +
-		literal(s.sub.ProgressKey) + ", " + literal(s.sub.LocalNode) + ", " +
-		literal(s.sub.Source) + ", " + literal(position) + ")"
+// flushedPosition is the position that an expression gives, all that has been
+// committed being on disk.
+func (s *Shipper) flushedPosition(ctx context.Context, expression string) (change.Position, error) {
+	rows, err := s.session.Query(ctx, "SELECT "+expression+", timeline, flushed FROM courier.flush_wal()")
+	if err != nil {
+		return change.Position{}, err
+	}
+	position, err1 := change.ParsePosition(string(rows[0][0]))
+	timeline, err2 := strconv.ParseInt(string(rows[0][1]), 10, 32)
+	location, err3 := change.ParseLSN(string(rows[0][2]))
+	position.Flushed = change.WAL{Timeline: uint32(timeline), Location: location}
+	return position, errors.Join(err1, err2, err3)
+}
+
+func (s *Shipper) startProgress(at change.Position) string {
+	return fmt.Sprintf("INSERT INTO courier_target.progress (subscription, source_node, source_system, position, source_timeline,"+
+		" source_flushed) VALUES (%s, %s, %s, %s, %d, '%s')", literal(s.sub.ProgressKey), literal(s.sub.LocalNode),
+		literal(s.sub.Source), literal(at.String()), int32(at.Flushed.Timeline), at.Flushed.Location)
 }
 
 // findUncopied notes which tables the target still has to get a copy of, or the
-// rest of one.
+// rest of one. A dropped one that it has not got can't be copied any more: nothing
+// of it is shipped.
 func (s *Shipper) findUncopied(ctx context.Context) error {
 	plans := s.copying.partial
 	s.copying.reset()
@@ -261,13 +283,14 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.settleCopies(copied)
 	begun, err := s.copiesOf(ctx, "copying")
 	if err != nil {
 		return err
 	}
 	rows, err := s.session.Query(ctx, `SELECT t.relation::pg_catalog.oid, t.copy_name, t.on_existing, t.cancelled,
 		EXISTS (SELECT FROM courier.copy_pause AS u WHERE u.subscription_id = t.subscription_id)
-		FROM courier.subscription_table_copy AS t WHERE t.subscription_id = $1::pg_catalog.int4 AND t.wanted`, strconv.Itoa(s.sub.ID))
+		FROM courier.subscription_table_copy AS t WHERE t.subscription_id = $1::pg_catalog.int4 AND t.wanted`+droppedCopies, strconv.Itoa(s.sub.ID))
 	if err != nil {
 		return fmt.Errorf("read which tables are to be copied to node %s: %w", s.sub.Node, err)
 	}
@@ -280,7 +303,7 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 		if s.catalog.tables[oid] == nil {
 			continue
 		}
-		s.copying.paused = string(row[4]) == "t"
+		s.copying.paused = s.copying.paused || string(row[4]) == "t"
 		s.copying.names[oid], s.copying.policy[oid] = name, string(row[2])
 		switch {
 		case string(row[3]) == "t" && copied[oid] != name: // cancelled
@@ -299,6 +322,37 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 			s.catalog.pending[oid], s.copying.pending[oid] = true, true
 			s.copying.own[oid] = begun[oid] != ""
 		}
+	}
+	return s.leaveDropped(ctx)
+}
+
+// droppedCopies adds to the tables of a subscription those that were dropped: their
+// copies bear the same names.
+const droppedCopies = `
+	UNION ALL SELECT d.relation, d.added::pg_catalog.text || coalesce('#' || nullif(c.requests, 0), ''), 'error',
+		coalesce(c.cancelled, false), false
+	FROM courier.dropped_table AS d JOIN courier.subscription AS s ON s.subscription_id = d.subscription_id
+	LEFT JOIN courier.copy_request AS c ON c.subscription_id = d.subscription_id AND c.relation = d.relation
+	WHERE d.subscription_id = $1::pg_catalog.int4 AND (s.copy_data OR c.requests > 0)`
+
+// leaveDropped gives up the copies of tables that are no more.
+func (s *Shipper) leaveDropped(ctx context.Context) error {
+	for oid, table := range s.catalog.tables {
+		if !table.Dropped {
+			continue
+		}
+		delete(s.copying.names, oid)
+		if s.catalog.partial[oid] {
+			if err := s.link.Exec(ctx, s.forgetCopy(oid)); err != nil {
+				return err
+			}
+		} else if !s.catalog.pending[oid] {
+			continue // copied
+		}
+		s.log.Info("a table was dropped before it was copied", "subscription", s.name,
+			"node", s.sub.Node, "table", table.Schema+"."+table.Name)
+		s.setCopied(oid)
+		delete(s.catalog.tables, oid)
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 type catalog struct {
 	session session.Session
 
+	sets    []string          // of the subscription
 	tables  map[uint32]*Table // by OID; what the subscription takes
 	pending map[uint32]bool   // to be copied; their changes are in the copy
 	partial map[uint32]bool   // being copied; their changes are applied by key
@@ -30,9 +31,16 @@ type catalog struct {
 	relations map[string]*change.Relation
 	remote    map[tableName]*render.Table
 	targets   map[*change.Relation]*render.Target
+
+	remoteTypes map[remoteColumn]*typeFacts
 }
 
 type tableName struct{ schema, name string }
+
+type remoteColumn struct {
+	table  tableName
+	column string
+}
 
 func newCatalog(s session.Session) *catalog {
 	return &catalog{session: s, shapes: make(map[uint32]*change.Relation), relations: make(map[string]*change.Relation)}
@@ -47,6 +55,7 @@ type lookup struct {
 
 // load takes over a subscription's tables and reads what the target has.
 func (c *catalog) load(ctx context.Context, sub *Subscription, link *dblink.Link) error {
+	c.sets = sub.Sets
 	c.tables = make(map[uint32]*Table, len(sub.Tables))
 	for i := range sub.Tables {
 		c.tables[sub.Tables[i].OID] = &sub.Tables[i]
@@ -110,8 +119,8 @@ func (c *catalog) rank(relation *change.Relation) int { return c.ranks[relation.
 
 // remoteColumns describes the target's columns as render wants them. A type
 // whose default equality is not in pg_catalog has its operator named, and a
-// column of a domain its collation if that is not the domain's. It takes the list
-// of wanted tables.
+// column of a domain its collation if that is not the domain's. It takes the
+// expression of a type's facts and the list of wanted tables.
 const remoteColumns = `SELECT n.nspname, c.relname, a.attname, pg_catalog.format_type(a.atttypid, -1),
 	t.typarray <> 0 AND t.typdelim = ',' AND t.typcategory NOT IN ('A', 'C') AND t.typtype <> 'c',
 	a.attgenerated <> '', a.attidentity,
@@ -132,7 +141,8 @@ const remoteColumns = `SELECT n.nspname, c.relname, a.attname, pg_catalog.format
 	     WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgtype & 64 <> 0)
 	     THEN 'it is a view with INSTEAD OF triggers on the target, which do not fire where session_replication_role is replica'
 	     WHEN pg_catalog.pg_relation_is_updatable(c.oid, false) & 28 <> 28
-	     THEN 'it is a view on the target that cannot be updated' END
+	     THEN 'it is a view on the target that cannot be updated' END,
+	%s
 FROM (VALUES %s) AS wanted (schema, name)
 JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.schema::pg_catalog.name
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name::pg_catalog.name
@@ -144,6 +154,7 @@ ORDER BY 1, 2, a.attnum`
 
 func (c *catalog) loadRemote(ctx context.Context, sub *Subscription, link *dblink.Link) error {
 	c.remote = make(map[tableName]*render.Table)
+	c.remoteTypes = make(map[remoteColumn]*typeFacts)
 	c.targets = make(map[*change.Relation]*render.Target)
 	var names []tableName
 	for _, t := range c.tables {
@@ -159,20 +170,40 @@ func (c *catalog) loadRemote(ctx context.Context, sub *Subscription, link *dblin
 	return c.loadRemoteTables(ctx, link, names)
 }
 
+// hasDropped reports whether a table of the subscription is no more.
+func (c *catalog) hasDropped() bool {
+	for _, table := range c.tables {
+		if table.Dropped {
+			return true
+		}
+	}
+	return false
+}
+
+// forgetRemote makes the target's tables be looked at again: a command may have
+// changed any of them.
+func (c *catalog) forgetRemote() {
+	clear(c.remote)
+	clear(c.targets)
+	clear(c.remoteTypes)
+}
+
 func (c *catalog) loadRemoteTables(ctx context.Context, link *dblink.Link, names []tableName) error {
 	// a list of values: as many conditions would be too deep a tree
 	var list strings.Builder
+	listed := make(map[tableName]bool, len(names))
 	for _, name := range names {
-		if _, listed := c.remote[name]; listed && c.remote[name] == nil {
+		if listed[name] {
 			continue
 		}
+		listed[name] = true
 		if list.Len() > 0 {
 			list.WriteString(", ")
 		}
 		list.WriteString("(" + literal(name.schema) + ", " + literal(name.name) + ")")
 		c.remote[name] = nil
 	}
-	rows, err := link.Query(ctx, fmt.Sprintf(remoteColumns, list.String()), 13)
+	rows, err := link.Query(ctx, fmt.Sprintf(remoteColumns, typeFactsOf("t.oid"), list.String()), 14)
 	if err != nil {
 		return fmt.Errorf("look at the target's tables: %w", err)
 	}
@@ -190,6 +221,7 @@ func (c *catalog) loadRemoteTables(ctx context.Context, link *dblink.Link, names
 			column.Identity = row[6][0]
 		}
 		table.Columns = append(table.Columns, column)
+		c.remoteTypes[remoteColumn{name, column.Name}] = parseFacts(row[13])
 	}
 	return nil
 }
@@ -253,19 +285,32 @@ func (c lookup) Target(relation *change.Relation) (*render.Target, error) {
 	if table == nil {
 		return nil, nil
 	}
-	target, err := render.Compile(relation, c.remote[tableName{relation.Schema, relation.Name}], &table.Filter)
+	remote := c.remote[tableName{relation.Schema, relation.Name}]
+	target, err := render.Compile(relation, remote, &table.Filter)
 	if err != nil {
 		return nil, c.withType(relation, err)
+	}
+	if err = c.checkTypes(relation, remote, target); err != nil {
+		return nil, err
 	}
 	c.targets[relation] = target
 	return target, nil
 }
 
-// withType adds the source column's type to a drift error, for its hint.
+// withType adds to a drift error what its hint can say with the source's catalog:
+// the type of the column, or the definition of the table.
 func (c lookup) withType(relation *change.Relation, err error) error {
 	var drift *render.DriftError
-	if !errors.As(err, &drift) || drift.Column == "" {
+	if !errors.As(err, &drift) {
 		return err
+	}
+	if drift.Column == "" && c.remote[tableName{relation.Schema, relation.Name}] == nil {
+		// One that was dropped or renamed since has none, nor does a table of
+		// another name.
+		drift.Fix, _, _ = session.Value(c.ctx, c.session, `SELECT courier.table_definition(c.oid) FROM pg_catalog.pg_class AS c
+			JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+			WHERE c.oid = $1::pg_catalog.oid AND n.nspname = $2 AND c.relname = $3`,
+			strconv.FormatUint(uint64(relation.OID), 10), relation.Schema, relation.Name)
 	}
 	for i := range relation.Columns {
 		column := &relation.Columns[i]

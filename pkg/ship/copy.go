@@ -107,7 +107,7 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 		if err := s.noteCopies(ctx); err != nil {
 			return err
 		}
-		if err := s.writeNote(ctx, false); err != nil {
+		if err := s.writeDown(ctx, false, false); err != nil {
 			return err
 		}
 	}
@@ -117,14 +117,14 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 
 // beginProgress makes the target's progress begin where the subscription does.
 func (s *Shipper) beginProgress(ctx context.Context) error {
-	position, err := change.ParsePosition(s.sub.Start)
+	start, err := s.flushedPosition(ctx, literal(s.sub.Start))
 	if err != nil {
-		return fmt.Errorf("read the start of subscription %s: %w", s.name, err)
+		return fmt.Errorf("take the position of the start: %w", err)
 	}
-	if err = s.link.Exec(ctx, s.startProgress(s.sub.Start)); err != nil {
+	if err = s.link.Exec(ctx, s.startProgress(start)); err != nil {
 		return err
 	}
-	s.position, s.head = &position, s.sub.Start
+	s.position, s.head = &start, start.String()
 	return nil
 }
 
@@ -241,6 +241,9 @@ func (s *Shipper) copyPinned(ctx context.Context, tables []*Table) error {
 	if err = s.shipUpTo(ctx); err != nil {
 		return err
 	}
+	if err = s.lookAtTarget(ctx, tables); err != nil {
+		return err
+	}
 	if err = s.moveTo(ctx, end); err != nil {
 		return err
 	}
@@ -265,23 +268,41 @@ func (s *Shipper) copyPinned(ctx context.Context, tables []*Table) error {
 			s.copying.missed[oid] = true
 		}
 	}
+	s.countSent()
 	if err != nil {
 		return s.explainCopy(ctx, err)
 	}
 	return s.finishTables(ctx, tables, end)
 }
 
+// lookAtTarget reads anew what an epoch's tables are on the node, and those that are
+// to be checked: commands shipped just now may have changed them.
+func (s *Shipper) lookAtTarget(ctx context.Context, tables []*Table) error {
+	var names []tableName
+	for _, table := range tables {
+		names = append(names, tableName{table.Schema, table.Name})
+	}
+	for oid := range s.copying.pending {
+		table := s.catalog.tables[oid]
+		name := tableName{table.Schema, table.Name}
+		if _, known := s.catalog.remote[name]; !known && !s.copying.checked[oid] {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return s.catalog.loadRemoteTables(ctx, s.link, names)
+}
+
 // copyPosition is the position of the pinned snapshot. What it sees is on disk
 // here before the target learns of it.
 func (s *Shipper) copyPosition(ctx context.Context) (change.Position, error) {
-	text, _, err := session.Value(ctx, s.session, "SELECT courier.position() FROM courier.flush_wal()")
-	if err == nil {
-		var position change.Position
-		if position, err = change.ParsePosition(text); err == nil {
-			return position, nil
-		}
+	position, err := s.flushedPosition(ctx, "courier.position()")
+	if err != nil {
+		return change.Position{}, fmt.Errorf("take the position of the copy: %w", err)
 	}
-	return change.Position{}, fmt.Errorf("take the position of the copy: %w", err)
+	return position, nil
 }
 
 // shipUpTo ships the changes that the pinned snapshot sees.
@@ -303,13 +324,15 @@ func (s *Shipper) moveTo(ctx context.Context, end change.Position) error {
 	if s.head == end.String() {
 		return nil
 	}
-	if err := s.link.Exec(ctx, s.advance(end.String(), true)); err != nil {
+	if err := s.link.Exec(ctx, s.advance(end.String(), end.Flushed, true)); err != nil {
+		s.doubtUnit(end.String())
 		return err
 	}
 	s.position, s.head = &end, end.String()
 	s.undurable, s.lastDurable, s.lastCheck = false, s.now(), s.now()
 	s.mark = flushMark{}
 	s.notes.durable, s.notes.due = s.head, true
+	s.countUnit()
 	return nil
 }
 
@@ -324,9 +347,13 @@ func (s *Shipper) copyJobs(ctx context.Context, tables []*Table) ([]*copydata.Jo
 		if !partial {
 			continue
 		}
+		described, err := s.define(ctx, table)
+		if err != nil {
+			return nil, s.explainDrift(ctx, table, err)
+		}
 		moved := false
-		var err error
 		if plan != nil {
+			plan.Redefine(described) // by a command between two epochs
 			if moved, err = plan.Moved(ctx, query); err != nil {
 				return nil, err
 			}
@@ -337,9 +364,7 @@ func (s *Shipper) copyJobs(ctx context.Context, tables []*Table) ([]*copydata.Jo
 					return nil, err
 				}
 			}
-			if plan, _, err = s.describe(ctx, table); err != nil {
-				return nil, err
-			}
+			plan = described
 			plan.Tolerant = true
 			if err = plan.Plan(ctx, query, done[table.OID]); err != nil {
 				return nil, err

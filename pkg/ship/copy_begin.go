@@ -67,11 +67,7 @@ func (s *Shipper) checkPending(ctx context.Context) error {
 			continue
 		}
 		if _, _, err := s.describe(ctx, table); err != nil {
-			var drift *render.DriftError
-			if errors.As(err, &drift) {
-				return s.stopCopy(ctx, table, err)
-			}
-			return err
+			return s.explainDrift(ctx, table, err)
 		}
 		if err := s.requireInsertable(ctx, table); err != nil {
 			return err
@@ -84,6 +80,14 @@ func (s *Shipper) checkPending(ctx context.Context) error {
 		s.copying.checked[oid] = true
 	}
 	return nil
+}
+
+// explainDrift explains an error of describing a table.
+func (s *Shipper) explainDrift(ctx context.Context, table *Table, err error) error {
+	if errors.As(err, new(*render.DriftError)) {
+		return s.stopCopy(ctx, table, err)
+	}
+	return err
 }
 
 // onExisting is what is done about rows that the node has. Those of a copy that
@@ -199,23 +203,35 @@ func onlyTarget(table *copydata.Table) string {
 
 // describe says how a table is copied as it is now, and whether by key.
 func (s *Shipper) describe(ctx context.Context, table *Table) (described *copydata.Table, byKey bool, err error) {
-	described = &copydata.Table{OID: table.OID, Schema: table.Schema, Name: table.Name}
-	if err = s.sourceRelation(ctx, table, described); err != nil {
-		return nil, false, err
-	}
-	name := tableName{table.Schema, table.Name}
-	if described.Target, err = render.Compile(described.Relation, s.catalog.remote[name], &table.Filter); err != nil {
-		return nil, false, (lookup{s.catalog, ctx}).withType(described.Relation, err)
-	}
-	if described.Condition, err = s.copyCondition(ctx, table); err != nil {
+	if described, err = s.define(ctx, table); err != nil {
 		return nil, false, err
 	}
 	circular := s.catalog.circular && !s.link.Replica
-	if !described.Relation.HasKey() || !table.sendsAll() || circular || described.Target.RowSecurity() || s.catalog.remote[name].View {
+	if !described.Relation.HasKey() || !table.sendsAll() || circular || described.Target.RowSecurity() ||
+		s.catalog.remote[tableName{table.Schema, table.Name}].View {
 		return described, false, nil
 	}
 	byKey, err = s.hasKey(ctx, described)
 	return described, byKey, err
+}
+
+// define says what a table is on both sides now.
+func (s *Shipper) define(ctx context.Context, table *Table) (*copydata.Table, error) {
+	defined := &copydata.Table{OID: table.OID, Schema: table.Schema, Name: table.Name}
+	if err := s.sourceRelation(ctx, table, defined); err != nil {
+		return nil, err
+	}
+	targets := lookup{s.catalog, ctx}
+	remote := s.catalog.remote[tableName{table.Schema, table.Name}]
+	var err error
+	if defined.Target, err = render.Compile(defined.Relation, remote, &table.Filter); err != nil {
+		return nil, targets.withType(defined.Relation, err)
+	}
+	if err = targets.checkTypes(defined.Relation, remote, defined.Target); err != nil {
+		return nil, err
+	}
+	defined.Condition, err = s.copyCondition(ctx, table)
+	return defined, err
 }
 
 // sendsAll says that every change of the table is sent.

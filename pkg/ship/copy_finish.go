@@ -56,6 +56,14 @@ func (s *Shipper) noteCopied(oid uint32) string {
 		literal(s.sub.ProgressKey), oid, literal(s.copying.names[oid]))
 }
 
+// forgetCopy makes the target forget a copy that was begun.
+func (s *Shipper) forgetCopy(oid uint32) string {
+	return fmt.Sprintf(`SELECT courier_target.rebuild_indexes(%[1]s, %[2]d);
+		DELETE FROM courier_target.copying WHERE subscription = %[1]s AND relation = %[2]d;
+		DELETE FROM courier_target.copied_chunk WHERE subscription = %[1]s AND relation = %[2]d;
+		DELETE FROM courier_target.missed_row WHERE subscription = %[1]s AND relation = %[2]d`, literal(s.sub.ProgressKey), oid)
+}
+
 // endCopies ends the transaction on the target that notes tables as copied.
 func (s *Shipper) endCopies(ctx context.Context, tables []*copydata.Table) error {
 	// values that the rows copied may hold
@@ -66,14 +74,14 @@ func (s *Shipper) endCopies(ctx context.Context, tables []*copydata.Table) error
 		return err
 	}
 	if err := s.link.Exec(ctx, "COMMIT"); err != nil {
+		s.doubtCopies(tables)
 		return fmt.Errorf("finish the copy to node %s: %w", s.sub.Node, err)
 	}
 	for _, table := range tables {
 		s.log.Info("copied a table", "subscription", s.name, "node", s.sub.Node, "table", table.String(), "rows", table.RowsDone)
 		s.setCopied(table.OID)
 		s.finished(table)
-		s.shipped += table.RowsDone
-		s.counts.of(table.OID).copied += table.RowsDone
+		s.countCopied(table.OID, table.RowsDone, table.TakeSent())
 	}
 	s.notes.due = true
 	return nil

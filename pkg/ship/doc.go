@@ -41,6 +41,12 @@
 // Between two units, dead letters are retried that somebody wants retried, each in
 // a target transaction of its own.
 //
+// What is shipped is counted in memory, in Statistics, when the target has committed
+// it, and added to the source's tables with the note of the progress, about once a
+// second: a crash loses that second of it. A unit whose outcome is not known counts
+// when the progress says that it was committed. courier.ship() counts in its caller's
+// transaction.
+//
 // Sequences are not in the queue. sequence.go says how those of the target are
 // kept ahead of what its rows hold.
 //

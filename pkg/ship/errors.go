@@ -36,6 +36,8 @@ func (e *StopError) Error() string {
 		if e.Key != "" {
 			where += " (" + e.Key + ")"
 		}
+	} else if e.Op != "" {
+		where = " " + e.Op
 	}
 	if e.XID != 0 {
 		where += fmt.Sprintf(" of transaction %d", e.XID)

@@ -15,10 +15,11 @@ func (s *Shipper) flushLater(ctx context.Context) error {
 // keeps them until the target says that it is past them. Nothing may be in flight.
 func (s *Shipper) flush(ctx context.Context) error {
 	to := s.position.String()
-	if err := s.link.Exec(ctx, s.advance(to, true)); err != nil {
+	if err := s.link.Exec(ctx, s.advance(to, s.position.Flushed, true)); err != nil {
 		return err
 	}
 	s.head = to
+	s.countUnit() // what was passed on the way
 	s.undurable, s.lastDurable, s.lastCheck = false, s.now(), s.now()
 	s.mark = flushMark{}
 	s.notes.durable, s.notes.due = s.head, true

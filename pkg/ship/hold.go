@@ -78,7 +78,7 @@ func (s *Shipper) requireQueued(ctx context.Context, link *dblink.Link) error {
 		return s.lostStop()
 	}
 	// What the target says need not be flushed there.
-	if err = link.Exec(ctx, s.advance(s.head, true)); err != nil {
+	if err = link.Exec(ctx, s.advance(s.head, change.WAL{}, true)); err != nil {
 		return err
 	}
 	return s.holdQueue(ctx, &s.head)

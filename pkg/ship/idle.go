@@ -32,7 +32,7 @@ func (s *Shipper) Idle() time.Duration {
 		due = flush
 	}
 	soonest := s.lastCheck.Add(idleAfter)
-	if (s.notes.due && !s.notes.paused) || due.Before(soonest) {
+	if ((s.notes.due || !s.statistics.counts.empty()) && !s.notes.paused) || due.Before(soonest) {
 		due = soonest
 	}
 	return max(due.Sub(s.now()), time.Millisecond)
@@ -141,5 +141,5 @@ func (s *Shipper) Note(ctx context.Context) error {
 	if s.link == nil {
 		return nil
 	}
-	return s.writeNote(ctx, true)
+	return s.writeDown(ctx, true, true)
 }

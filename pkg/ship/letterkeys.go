@@ -108,6 +108,19 @@ func rowID(relation *change.Relation, row []change.Value) (id keyID, ok bool) {
 	return hashKey(relation.OID, text), true
 }
 
+// RowID is the identity that a row has in courier.dead_letter_key, a uuid: of the
+// table and of the row's key, by column.
+func RowID(relation uint32, columns, key []string) string {
+	row := make([]change.Value, len(columns))
+	of := &change.Relation{OID: relation, Columns: make([]change.Column, len(columns))}
+	for i := range columns {
+		of.Columns[i] = change.Column{Name: columns[i], Key: true}
+		row[i] = change.Value{Kind: change.Text, Data: []byte(key[i])}
+	}
+	id, _ := rowID(of, row)
+	return hex.EncodeToString(id[:])
+}
+
 func hashKey(relation uint32, text []byte) (id keyID) {
 	sum := sha256.Sum256(append(binary.BigEndian.AppendUint32(nil, relation), text...))
 	copy(id[:], sum[:])

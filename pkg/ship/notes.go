@@ -22,16 +22,29 @@ type notes struct {
 	due     bool // something has changed since
 	paused  bool // the session reads in the past and can't write
 	at      time.Time
-	shipped int64
-	durable string // position known to be flushed on the target
-	held    string // subscription_state.durable_position as this shipper knows it
+	counted time.Time // when statistics were written
+	durable string    // position known to be flushed on the target
+	held    string    // subscription_state.durable_position as this shipper knows it
 }
 
-// writeNote writes the source's copy of the progress: now if there is nothing
-// more to do (idle), else about once a second. The progress row on the target
-// remains the authority.
-func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
-	if !s.notes.due || s.notes.paused || (!idle && s.now().Sub(s.notes.at) < noteEvery) {
+// writeDown writes what is to be on the source: the progress, now or else about
+// once a second, and what was counted, about once a second or when there is nothing
+// more to do (idle).
+func (s *Shipper) writeDown(ctx context.Context, now, idle bool) error {
+	if err := s.writeNote(ctx, now); err != nil {
+		return err
+	}
+	if s.notes.paused || !idle && s.now().Sub(s.notes.counted) < noteEvery {
+		return nil
+	}
+	s.notes.counted = s.now()
+	return s.writeStatistics(ctx)
+}
+
+// writeNote writes the source's copy of the progress: now, or else about once a
+// second. The progress row on the target remains the authority.
+func (s *Shipper) writeNote(ctx context.Context, now bool) error {
+	if !s.notes.due || s.notes.paused || (!now && s.now().Sub(s.notes.at) < noteEvery) {
 		return nil
 	}
 	// What is kept in the queue goes by durable_position. Who has attached to a target
@@ -42,18 +55,17 @@ func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 		state = "copying"
 	}
 	rows, err := s.session.Query(ctx, `INSERT INTO courier.subscription_state AS t
-		(subscription_id, state, position, durable_position, shipped, shipper, updated_at)
-		VALUES ($1::pg_catalog.int4, $7, $2, nullif($3, ''), $4::pg_catalog.int8, $5, pg_catalog.clock_timestamp())
+		(subscription_id, state, position, durable_position, shipper, updated_at)
+		VALUES ($1::pg_catalog.int4, $6, $2, nullif($3, ''), $4, pg_catalog.clock_timestamp())
 		ON CONFLICT (subscription_id) DO UPDATE SET state = excluded.state, position = excluded.position,
 		durable_position = coalesce(excluded.durable_position, t.durable_position),
-		shipped = t.shipped + excluded.shipped, shipper = excluded.shipper, updated_at = excluded.updated_at,
+		shipper = excluded.shipper, updated_at = excluded.updated_at,
 		last_error = NULL, last_error_sqlstate = NULL, last_error_hint = NULL, last_error_xid = NULL, last_error_k = NULL,
 		last_error_schema = NULL, last_error_table = NULL, last_error_operation = NULL, last_error_key = NULL,
 		next_retry_at = NULL
-		WHERE t.detached_at IS NULL AND t.state <> 'needs_resync' AND coalesce(t.durable_position, '') = $6
+		WHERE t.detached_at IS NULL AND t.state <> 'needs_resync' AND coalesce(t.durable_position, '') = $5
 		RETURNING t.durable_position`,
-		strconv.Itoa(s.sub.ID), s.position.String(), s.notes.durable,
-		strconv.FormatInt(s.shipped-s.notes.shipped, 10), s.kind, s.notes.held, state)
+		strconv.Itoa(s.sub.ID), s.position.String(), s.notes.durable, s.kind, s.notes.held, state)
 	if err == nil && len(rows) == 0 {
 		s.detach(ctx) // attaching finds out why
 		err = errMoved
@@ -62,13 +74,29 @@ func (s *Shipper) writeNote(ctx context.Context, idle bool) error {
 		return fmt.Errorf("note the progress of subscription %s: %w", s.name, err)
 	}
 	s.notes.held = string(rows[0][0])
-	if err = s.writeCounts(ctx); err != nil {
-		return err
-	}
 	if err = s.writeSequences(ctx); err != nil {
 		return err
 	}
-	s.notes.due, s.notes.at, s.notes.shipped = false, s.now(), s.shipped
+	s.notes.due, s.notes.at = false, s.now()
+	return s.forgetDropped(ctx)
+}
+
+// forgetDropped lets go of dropped tables of which nothing can come any more.
+func (s *Shipper) forgetDropped(ctx context.Context) error {
+	if !s.catalog.hasDropped() {
+		return nil
+	}
+	rows, err := s.session.Query(ctx, "SELECT courier.forget_settled_tables($1::pg_catalog.int4)", strconv.Itoa(s.sub.ID))
+	if err != nil {
+		return fmt.Errorf("forget the dropped tables of subscription %s: %w", s.name, err)
+	}
+	for _, row := range rows {
+		oid, err := strconv.ParseUint(string(row[0]), 10, 32)
+		if err != nil {
+			return fmt.Errorf("forget the dropped tables of subscription %s: %w", s.name, err)
+		}
+		delete(s.catalog.tables, uint32(oid))
+	}
 	return nil
 }
 

@@ -32,11 +32,11 @@ type piece struct {
 	last      bool            // nothing is to be read behind it
 	changes   int             // read for it
 	sent      time.Time
-	shipped   int      // of them, wanted by the subscription
-	own       int      // statements before those of changes
-	tells     []tell   // what sets sequences, behind those of changes
-	tellsFrom int      // statements before those
-	counts    counts   // of them, by table
+	shipped   int    // of them, wanted by the subscription
+	own       int    // statements before those of changes
+	tells     []tell // what sets sequences, behind those of changes
+	tellsFrom int    // statements before those
+	counts    counts
 	places    []place  // of its transactions, by number
 	keys      []string // row by row: the key of each change, by number
 	empty     bool     // nothing to send
@@ -45,6 +45,9 @@ type piece struct {
 	durable   bool     // flushed on the target before it counts as applied
 	script    *render.Script
 	missed    []missedRow // of tables that are being copied
+
+	command   *change.Command // all that the piece does
+	commanded bool            // the unit has commands
 
 	pass      *letter              // the unit passes its transaction and applies nothing
 	overtakes map[*letterKey]place // the unit's: rows of letters that it has changed since
@@ -68,10 +71,13 @@ type cutter struct {
 	pages    *queue.Pages
 	decoder  *wire.Decoder
 
+	waited    time.Duration // for others, while the piece was made
 	held      []queue.Chunk // read, not yet decoded
+	flushed   change.WAL    // of the source, behind what is held
 	exhausted bool
 	finished  bool
-	current   place // transaction under way, xid 0 between transactions
+	current   place           // transaction under way, xid 0 between transactions
+	later     []change.Change // of it, from a command on
 
 	// The unit's first piece while its target transaction is open.
 	stream *piece
@@ -97,9 +103,15 @@ func (c *cutter) close() { c.pages.Close() }
 // peek returns the next chunk, or nil at the interval's end.
 func (c *cutter) peek(ctx context.Context) (*queue.Chunk, error) {
 	if len(c.held) == 0 && !c.exhausted {
-		var err error
-		if c.held, c.exhausted, err = c.pages.Next(ctx); err != nil {
+		asked := c.shipper.now()
+		page, err := c.pages.Next(ctx)
+		c.waited += c.shipper.now().Sub(asked)
+		if err != nil {
 			return nil, err
+		}
+		c.held, c.exhausted = page.Chunks, page.Last
+		if page.Flushed != (change.WAL{}) {
+			c.flushed = page.Flushed
 		}
 	}
 	if len(c.held) == 0 {
@@ -114,11 +126,22 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 	if c.finished {
 		return nil, nil
 	}
+	began := c.shipper.now()
+	c.waited = 0
+	p, err := c.cut(ctx)
+	if p != nil {
+		p.counts.read = c.pages.Took()
+		p.counts.render = c.shipper.now().Sub(began) - c.waited
+	}
+	return p, err
+}
+
+func (c *cutter) cut(ctx context.Context) (*piece, error) {
 	s := c.shipper
 	s.fold.Reset()
 	s.changes = s.changes[:0]
 	c.decoder.Recycle()
-	p := &piece{rows: s.slowUntil != place{}, counts: make(counts), unit: c.stream}
+	p := &piece{rows: s.slowUntil != place{}, counts: newCounts(), unit: c.stream}
 	if p.unit == nil {
 		p.unit = p
 	}
@@ -127,6 +150,14 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 	bytes := 0
 	relations := make(map[*change.Relation]bool)
 	var done place // last transaction that is whole in this piece
+	if len(c.later) > 0 {
+		switch ended, err := c.takeUp(p, relations); {
+		case err != nil:
+			return nil, c.settleFirst(ctx, err)
+		case ended:
+			return p, c.finish(ctx, p, done, relations)
+		}
+	}
 
 	for {
 		chunk, err := c.peek(ctx)
@@ -163,77 +194,136 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 		}
 		if p.pass == nil {
 			if err = c.decode(chunk, p, relations); err != nil {
-				// the pieces before it are not to be given up
-				if settled := s.settle(ctx); settled != nil {
-					return nil, settled
-				}
-				return nil, err
+				return nil, c.settleFirst(ctx, err)
 			}
 			bytes += len(chunk.Data)
 		}
 		c.held = c.held[1:]
+		if len(c.later) > 0 {
+			if c.stream == nil {
+				c.stream, p.begins = p, true
+			}
+			break
+		}
 	}
 	return p, c.finish(ctx, p, done, relations)
 }
 
-// decode adds a chunk's changes to the piece.
+// settleFirst returns the error of a piece that can't be made once those before it
+// are settled, which are not to be given up: theirs, if there is one, comes first.
+func (c *cutter) settleFirst(ctx context.Context, err error) error {
+	if settled := c.shipper.settle(ctx); settled != nil {
+		return settled
+	}
+	return err
+}
+
+// decode adds a chunk's changes to the piece, those from a command on to what is
+// put off.
 func (c *cutter) decode(chunk *queue.Chunk, p *piece, relations map[*change.Relation]bool) error {
-	s := c.shipper
-	tx := len(p.places) - 1
 	p.changes += int(chunk.Changes)
-	// neighbours are mostly of one table
-	var last *change.Relation
-	var table *tableCounts
+	taker := c.taker(p, relations)
 	return c.decoder.Decode(chunk.Data, func(ch change.Change) error {
-		switch ch.Op {
-		case change.Event:
-		case change.Truncate:
-			ch.Truncated = slices.DeleteFunc(ch.Truncated, func(relation *change.Relation) bool {
-				return !c.lookup.wants(relation, ch.Op, chunk.XID)
-			})
-			for _, relation := range ch.Truncated {
-				if ch.Restart {
-					s.sequences.restarted(relation.OID)
-				}
-				relations[relation] = true
-				p.counts.of(relation.OID).add(ch.Op)
-			}
-			if len(ch.Truncated) == 0 {
-				return nil
-			}
-		default:
-			if ok, err := c.lookup.admit(&ch, chunk.XID); err != nil {
-				return unfit(p, &numbered{ch, tx}, keyText(&ch), err)
-			} else if !ok {
-				return nil
-			}
-			if ch.Relation != last {
-				last, table = ch.Relation, p.counts.of(ch.Relation.OID)
-				relations[ch.Relation] = true
-			}
-			table.add(ch.Op)
-			if len(s.sequences.blind) > 0 {
-				s.sequences.see(&ch)
-			}
-		}
-		p.shipped++
-		if s.letters.index.tables != nil {
-			s.overtake(p.unit, &ch, p.places[tx])
-		}
-		add := func(ch *change.Change) {
-			if p.rows {
-				s.addNumbered(*ch, tx)
-			} else {
-				s.fold.Add(ch, tx)
-			}
-		}
-		if ch.Relation != nil && c.lookup.partial[ch.Relation.OID] {
-			c.overCopy(&ch, p, add)
+		if len(c.later) > 0 || c.concerns(&ch) {
+			c.putOff(ch)
 		} else {
-			add(&ch)
+			return taker.take(&ch)
 		}
 		return nil
 	})
+}
+
+// taker adds changes of the transaction under way to a piece.
+type taker struct {
+	*cutter
+	piece     *piece
+	relations map[*change.Relation]bool
+	tx        int
+	// neighbours are mostly of one table
+	last   *change.Relation
+	table  *tableCounts     // of last; nil if it is not one of the subscription's
+	wanted *change.Relation // the last one of which something is sent
+}
+
+func (c *cutter) taker(p *piece, relations map[*change.Relation]bool) *taker {
+	return &taker{cutter: c, piece: p, relations: relations, tx: len(p.places) - 1}
+}
+
+// take adds a change if the subscription wants it.
+func (t *taker) take(ch *change.Change) error {
+	s, p, xid := t.shipper, t.piece, t.current.xid
+	switch ch.Op {
+	case change.Event:
+		p.counts.events++
+	case change.DDL: // of other subscriptions
+		return nil
+	case change.Truncate:
+		for _, relation := range ch.Truncated {
+			t.counted(relation).countCaptured(ch.Op, !t.lookup.wants(relation, ch.Op, xid))
+		}
+		ch.Truncated = slices.DeleteFunc(ch.Truncated, func(relation *change.Relation) bool {
+			return !t.lookup.wants(relation, ch.Op, xid)
+		})
+		for _, relation := range ch.Truncated {
+			if ch.Restart {
+				s.sequences.restarted(relation.OID)
+			}
+			t.relations[relation] = true
+			p.counts.of(relation.OID).shipped.add(ch.Op)
+		}
+		if len(ch.Truncated) == 0 {
+			return nil
+		}
+	default:
+		if ch.Relation != t.last {
+			t.last, t.table = ch.Relation, t.counted(ch.Relation)
+		}
+		op := ch.Op // as it was made
+		ok, err := t.lookup.admit(ch, xid)
+		if err != nil {
+			return unfit(p, &numbered{*ch, t.tx}, keyText(ch), err)
+		}
+		t.table.countCaptured(op, !ok)
+		if !ok {
+			return nil
+		}
+		if ch.Relation != t.wanted {
+			t.wanted = ch.Relation
+			t.relations[ch.Relation] = true
+		}
+		t.table.shipped.add(ch.Op)
+		if len(s.sequences.blind) > 0 {
+			s.sequences.see(ch)
+		}
+	}
+	p.shipped++
+	if s.letters.index.tables != nil {
+		s.overtake(p.unit, ch, p.places[t.tx])
+	}
+	if ch.Relation != nil && t.lookup.partial[ch.Relation.OID] {
+		t.overCopy(ch, p, t.add)
+	} else {
+		t.add(ch)
+	}
+	return nil
+}
+
+// add keeps a change to be written.
+func (t *taker) add(ch *change.Change) {
+	if t.piece.rows {
+		t.shipper.addNumbered(*ch, t.tx)
+	} else {
+		t.shipper.fold.Add(ch, t.tx)
+	}
+}
+
+// counted returns the piece's counts of a table, or nil if it is not one of the
+// subscription's.
+func (t *taker) counted(relation *change.Relation) *tableCounts {
+	if t.lookup.tables[relation.OID] == nil {
+		return nil
+	}
+	return t.piece.counts.of(relation.OID)
 }
 
 // finish decides what position the piece leads to, and renders it.
@@ -256,7 +346,7 @@ func (c *cutter) finish(ctx context.Context, p *piece, done place, relations map
 	}
 	p.position = c.inside(done)
 	if len(c.held) == 0 && c.exhausted {
-		p.position = change.Position{Start: c.interval.End}
+		p.position = change.Position{Start: c.interval.End, Flushed: c.flushed}
 		p.last, c.finished = true, true
 	}
 	p.head = p.position.String()
@@ -268,17 +358,24 @@ func (c *cutter) finish(ctx context.Context, p *piece, done place, relations map
 
 func (c *cutter) inside(at place) change.Position {
 	end := c.interval.End
-	return change.Position{Start: c.interval.Start, End: &end, K: at.k, XID: at.xid}
+	return change.Position{Start: c.interval.Start, End: &end, K: at.k, XID: at.xid, Flushed: c.flushed}
 }
 
 func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Relation]bool, before, after string) error {
 	s := c.shipper
 	if names := s.catalog.unknown(relations); len(names) > 0 {
 		// The link can't be asked while it is busy.
+		asked := s.now()
 		if err := s.settle(ctx); err != nil {
 			return err
 		}
 		if err := s.catalog.loadRemoteTables(ctx, s.link, names); err != nil {
+			return err
+		}
+		c.waited += s.now().Sub(asked)
+	}
+	if p.ends && p.unit.commanded {
+		if err := s.lookAgain(ctx); err != nil {
 			return err
 		}
 	}
@@ -291,7 +388,7 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 		if p.durable = p.pass != nil || s.wantDurable(); p.durable {
 			s.lastDurable = s.now()
 		}
-		script.Append(s.advance(p.head, p.durable))
+		script.Append(s.advance(p.head, p.position.Flushed, p.durable))
 	}
 	if p.pass != nil {
 		script.Append(s.passStatement(p.pass))
@@ -311,11 +408,7 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 	}
 	p.own = len(script.Statements())
 	if err := c.renderChanges(p); err != nil {
-		// the pieces before it are not to be given up
-		if settled := s.settle(ctx); settled != nil {
-			return settled
-		}
-		return err
+		return c.settleFirst(ctx, err)
 	}
 	if p.ends && p.pass == nil {
 		s.appendTells(p)
@@ -329,6 +422,12 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 // renderChanges writes the changes that the piece has read.
 func (c *cutter) renderChanges(p *piece) error {
 	s, options := c.shipper, c.shipper.renderOptions()
+	if p.command != nil {
+		p.script.Command(p.command, -1, 0, s.sub.Options.DDLRole == "link")
+		p.unit.commanded = true
+		s.catalog.forgetRemote()
+		return nil
+	}
 	if p.rows {
 		return s.renderRows(p, c.lookup, options)
 	}
@@ -363,10 +462,14 @@ func (s *Shipper) renderRows(p *piece, targets render.Targets, options *render.O
 }
 
 // advance is the statement that moves the progress from where the piece before
-// leads to.
-func (s *Shipper) advance(to string, durable bool) string {
-	return fmt.Sprintf("SELECT courier_target.advance(%s, %s, %s, %t)",
-		literal(s.sub.ProgressKey), literal(s.head), literal(to), durable)
+// leads to. What is known of the source's WAL stays if flushed is zero.
+func (s *Shipper) advance(to string, flushed change.WAL, durable bool) string {
+	if flushed == (change.WAL{}) {
+		return fmt.Sprintf("SELECT courier_target.advance(%s, %s, %s, %t)",
+			literal(s.sub.ProgressKey), literal(s.head), literal(to), durable)
+	}
+	return fmt.Sprintf("SELECT courier_target.advance(%s, %s, %s, %t, %d, '%s')",
+		literal(s.sub.ProgressKey), literal(s.head), literal(to), durable, int32(flushed.Timeline), flushed.Location)
 }
 
 // addNumbered keeps a change to be written as it is. Neighbouring truncates

@@ -65,6 +65,10 @@ func (u *unrenderable) Unwrap() error { return u.err }
 // recover decides what follows an error of drain: nil means go on, from what
 // the target's progress says.
 func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
+	var f *failure
+	if errors.As(err, &f) && (f.completed < 0 || dblink.Classify(f.err) == dblink.Unknown) {
+		s.inDoubt(f.piece)
+	}
 	var stop *StopError
 	if errors.As(err, &stop) || s.link == nil || s.sessionClosed() {
 		return err // not attached, or no session to go on with: the caller's matter
@@ -81,8 +85,7 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 		s.detach(ctx)
 		return nil
 	}
-	var f *failure
-	if !errors.As(err, &f) {
+	if f == nil {
 		if dblink.Classify(err) == dblink.Unknown && attempt < maxAttempts && !errors.Is(err, context.Canceled) {
 			s.detach(ctx)
 			return nil
@@ -98,6 +101,12 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 		}
 		s.detach(ctx)
 		return nil
+	}
+	if f.piece.command != nil && (class == dblink.Data || class == dblink.Schema) {
+		if err = s.afterCommand(ctx, f); err == nil {
+			s.detach(ctx)
+		}
+		return err
 	}
 	switch class {
 	case dblink.Unknown:
@@ -124,11 +133,13 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 			stop, s.deferred = s.deferred, nil
 		}
 		if f.piece.pass != nil || !s.sub.Options.setsAside() && !s.letters.skips(place{stop.K, stop.XID}) {
+			s.countRefused(f, stop)
 			return stop
 		}
 		if err = s.setAside(ctx, f, stop); err != nil {
 			return err
 		}
+		s.countRefused(f, stop)
 	case dblink.Schema:
 		// the first time only the shipper's picture of the tables may be old
 		if s.schema++; s.schema > 1 && !s.narrow(f) {

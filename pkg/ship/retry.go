@@ -74,6 +74,7 @@ func (s *Shipper) retry(ctx context.Context, l *letter) error {
 	if err != nil {
 		return s.refuseRetry(ctx, l, &failure{piece: p, completed: -1, err: err})
 	}
+	sent := s.now()
 	if err = s.link.Send(ctx, p.script.Bytes()); err != nil {
 		return err
 	}
@@ -89,6 +90,7 @@ func (s *Shipper) retry(ctx context.Context, l *letter) error {
 		return s.refuseRetry(ctx, l, &failure{piece: p, completed: outcome.Completed, err: outcome.Err, verbatim: outcome.Verbatim})
 	}
 	applied = true
+	s.countLetter(p, &outcome, s.now().Sub(sent))
 	return s.markApplied(ctx, l, strconv.Itoa(len(kept)), strconv.Itoa(leftOut))
 }
 
@@ -163,11 +165,12 @@ func (s *Shipper) withoutOvertaken(l *letter, changes []change.Change) (kept []c
 // renderRetry writes a letter's changes row by row, behind the proof that nobody
 // else ships and the note that the letter is applied.
 func (s *Shipper) renderRetry(ctx context.Context, l *letter, changes []change.Change, leftOut int) (*piece, error) {
-	p := &piece{rows: true, places: []place{l.place}}
+	p := &piece{rows: true, places: []place{l.place}, counts: newCounts()}
 	p.unit = p
 	relations := make(map[*change.Relation]bool)
 	s.changes = s.changes[:0]
 	for _, c := range changes {
+		p.countChange(&c)
 		for _, relation := range append(c.Truncated, c.Relation) {
 			if relation != nil && c.Restart {
 				s.sequences.restarted(relation.OID)
@@ -185,7 +188,7 @@ func (s *Shipper) renderRetry(ctx context.Context, l *letter, changes []change.C
 	}
 	// not nextScript(): a rendered unit may wait to be sent
 	p.script = &render.Script{}
-	p.script.Append(s.advance(s.head, true))
+	p.script.Append(s.advance(s.head, change.WAL{}, true))
 	p.script.Append(fmt.Sprintf("SELECT courier_target.retry('%s', '%s', '%d', %d, %d)",
 		s.sub.ProgressKey, l.place.k, l.place.xid, len(changes), leftOut))
 	if !s.link.Replica { // the source may have deferred them
@@ -272,6 +275,12 @@ func (s *Shipper) rebuild(ctx context.Context, elements []letterElement) ([]chan
 	changes := make([]change.Change, 0, len(elements))
 	for n := range elements {
 		e := &elements[n]
+		if e.op == change.DDL.String() {
+			return nil, &session.Error{SQLState: "55000",
+				Message: "the dead letter holds DDL, which is not sent again",
+				Hint: "Do on the node by hand what it asks for; then retry the letter with its other changes, " +
+					"if it has any: retry_dead_letter(id, changes). Or discard it."}
+		}
 		op := ops[e.op]
 		if op == change.Event {
 			changes = append(changes, change.Change{Op: op, Channel: e.channel, Payload: []byte(e.payload)})

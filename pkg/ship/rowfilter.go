@@ -148,6 +148,9 @@ func (t *Table) RowFiltered() bool {
 func loadMembers(ctx context.Context, s session.Session, id int, tables []Table) error {
 	rows, err := s.Query(ctx, `SELECT relation, set_name, coalesce(filter_id, 0), replicate_insert, replicate_update, replicate_delete, added
 		FROM courier.subscription_row_filter WHERE subscription_id = $1::pg_catalog.int4
+		UNION ALL
+		SELECT relation, set_name, coalesce(filter_id, 0), replicate_insert, replicate_update, replicate_delete, added
+		FROM courier.dropped_table_filter WHERE subscription_id = $1::pg_catalog.int4
 		ORDER BY relation, set_name`, strconv.Itoa(id))
 	if err != nil {
 		return fmt.Errorf("read the subscription's row filters: %w", err)

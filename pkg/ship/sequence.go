@@ -31,8 +31,9 @@ import (
 // sequence that is exactly there is left alone until the source's moves on.
 //
 // What a shipper believes about the node's sequences it has read there when it
-// attached, and when the configuration's generation has changed. If a unit fails
-// it attaches again, so a belief that did not come true is given up with it.
+// attached, when the configuration's generation has changed, and behind DDL. If a
+// unit fails it attaches again, so a belief that did not come true is given up with
+// it.
 //
 // Not known is what the source has used if somebody sets its sequence back before
 // it was read: with setval, ALTER SEQUENCE or RESTART IDENTITY. The rows before

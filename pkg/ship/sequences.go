@@ -23,6 +23,7 @@ type sequences struct {
 	definitions int64  // changes when a sequence does, or one comes or goes
 	readAt      time.Time
 	blind       map[uint32][]*sequence // that could not be read, by table
+	missing     string                 // added, and not on the node: DDL in the queue may bring it
 }
 
 // tell is a statement of a piece that sets a sequence.
@@ -68,7 +69,7 @@ func (s *Shipper) loadSequences(ctx context.Context, link *dblink.Link) error {
 		found, ok := there[string(row[0])]
 		if !ok {
 			if string(row[2]) == "t" {
-				return s.noSequence(name)
+				s.sequences.missing = name
 			}
 			s.log.Debug("the node has no sequence for the column", "subscription", s.name, "node", s.sub.Node, "sequence", name)
 			continue
@@ -90,6 +91,21 @@ func (s *Shipper) loadSequences(ctx context.Context, link *dblink.Link) error {
 	}
 	s.sequences.array = "{" + strings.Join(oids, ",") + "}"
 	return s.readNode(ctx, link)
+}
+
+// requireSequences makes sure, when all DDL has arrived that may create them, that
+// the node has the sequences that were added.
+func (s *Shipper) requireSequences(ctx context.Context) error {
+	if s.sequences.missing == "" {
+		return nil
+	}
+	if err := s.loadSequences(ctx, s.link); err != nil {
+		return err
+	}
+	if s.sequences.missing != "" {
+		return s.noSequence(s.sequences.missing)
+	}
+	return nil
 }
 
 // nodeSequences asks the node which of its sequences are meant, by the OIDs of

@@ -39,6 +39,10 @@ func (s *Shipper) setAside(ctx context.Context, f *failure, stop *StopError) err
 			mostLetterChanges, mostLetterBytes>>20, stop.Advice)
 		return stop
 	}
+	if content.commands > 0 && !skip {
+		stop.Advice = fmt.Sprintf("The transaction holds DDL, which those behind it rely on, and so is not set aside by itself. %s", stop.Advice)
+		return stop
+	}
 	if s.letters.index.size()+len(content.keys) > mostKeys {
 		stop.Advice = fmt.Sprintf("The dead letters that wait change %d rows already, and no more than %d are kept. Retry or discard some. %s",
 			s.letters.index.size(), mostKeys, stop.Advice)
@@ -148,6 +152,7 @@ type content struct {
 	count    int
 	changes  []byte // of a JSON array, without the brackets
 	keys     map[keyID]contentKey
+	commands int  // DDL among the changes
 	tooLarge bool // to keep, or not in the queue: nothing but the count is given
 }
 
@@ -208,6 +213,15 @@ func (c *content) add(look lookup, ch *change.Change, xid uint64) error {
 		c.text("channel", ch.Channel)
 		c.text("payload", string(ch.Payload))
 		c.end()
+	case change.DDL:
+		if ch.Command.Concerns(look.sets) {
+			c.commands++
+			c.begin(ch.Op)
+			c.text("command", ch.Command.Text)
+			c.text("role", ch.Command.Role)
+			c.text("search_path", ch.Command.Setting("search_path"))
+			c.end()
+		}
 	case change.Truncate:
 		for _, relation := range ch.Truncated {
 			if look.wants(relation, ch.Op, xid) {

@@ -32,10 +32,13 @@ type Config struct {
 	// Stopping, when closed, makes Drain return ErrStopping as soon as the unit
 	// under way is finished. It may be nil.
 	Stopping <-chan struct{}
-	Log      *slog.Logger     // nil: no log
-	Now      func() time.Time // nil: time.Now
-	State    func(string)     // told when a copy begins; may be nil
-	Applied  func(Applied)    // told of each unit; may be nil
+	// Statistics are those of the subscription that earlier shippers have left; nil:
+	// none.
+	Statistics *Statistics
+	Log        *slog.Logger     // nil: no log
+	Now        func() time.Time // nil: time.Now
+	State      func(string)     // told when a copy begins; may be nil
+	Applied    func(Applied)    // told of each unit, and of what else is counted; may be nil
 	// Open opens a further session to copy tables in, and returns what closes it.
 	// Nil: there can be none.
 	Open func(context.Context) (session.Session, func(), error)
@@ -85,8 +88,8 @@ type Shipper struct {
 	deferred *StopError
 
 	shipped     int64
-	counts      counts // shipped, not yet written down
-	unit        unit   // under way
+	statistics  *Statistics
+	unit        counts // of pieces that the target has taken, of the unit under way
 	lastDurable time.Time
 	undurable   bool      // the last unit was not flushed on the target
 	mark        flushMark // not known to be flushed
@@ -96,22 +99,17 @@ type Shipper struct {
 	tidying     tidying
 }
 
-// unit sums up the pieces of a unit that the target has taken.
-type unit struct {
-	shipped int
-	bytes   int
-	apply   time.Duration
-	counts  counts
-}
-
 // New returns a detached shipper.
 func New(config Config) *Shipper {
 	s := &Shipper{
 		session: config.Session, reader: config.Reader, name: config.Subscription, kind: config.Shipper,
 		inTransaction: config.InTransaction, locked: config.Leased, stopping: config.Stopping,
 		log: config.Log, now: config.Now, tellState: config.State, tellApplied: config.Applied, openSession: config.Open,
-		catalog: newCatalog(config.Session), fold: batch.New(), counts: make(counts),
-		scripts: [2]*render.Script{{}, {}}, unit: unit{counts: make(counts)},
+		catalog: newCatalog(config.Session), fold: batch.New(), statistics: config.Statistics,
+		scripts: [2]*render.Script{{}, {}}, unit: newCounts(),
+	}
+	if s.statistics == nil {
+		s.statistics = NewStatistics()
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -146,16 +144,17 @@ func (s *Shipper) Drain(ctx context.Context) (int64, error) {
 			err = s.watchFlush(ctx)
 		}
 		if err == nil {
-			return s.shipped - before, s.writeNote(ctx, idle || s.now().Sub(s.notes.at) >= noteSoon)
+			return s.shipped - before, s.writeDown(ctx, idle || s.now().Sub(s.notes.at) >= noteSoon, idle)
 		}
 		if errors.Is(err, ErrStopping) {
-			return s.shipped - before, errors.Join(err, s.writeNote(ctx, true))
+			return s.shipped - before, errors.Join(err, s.writeDown(ctx, true, true))
 		}
 		if err = s.recover(ctx, err, attempt); err != nil {
 			s.detach(ctx)
 			if errors.Is(err, errAside) {
-				return s.shipped - before, s.writeNote(ctx, true)
+				return s.shipped - before, s.writeDown(ctx, true, true)
 			}
+			s.keepStatistics(ctx)
 			return s.shipped - before, err
 		}
 	}
@@ -213,10 +212,12 @@ func (s *Shipper) interval(ctx context.Context) (fresh bool, err error) {
 			return true, s.copyPending(ctx)
 		}
 	}
-	if interval == nil {
-		return true, nil
+	if interval != nil {
+		if err = s.ship(ctx, interval); err != nil {
+			return true, err
+		}
 	}
-	return true, s.ship(ctx, interval)
+	return true, s.requireSequences(ctx)
 }
 
 // ship ships an interval to its end. A piece is sent when the one before it has
@@ -251,7 +252,8 @@ func (s *Shipper) ship(ctx context.Context, interval *queue.Interval) error {
 			}
 		}
 		if p.empty {
-			if p.ends { // rows of others were passed
+			s.unit.merge(&p.counts) // counts with the progress
+			if p.ends {             // rows of others were passed
 				s.position = &p.position
 				s.notes.due, s.undurable = true, true
 				if err = s.flushLater(ctx); err != nil {
@@ -328,17 +330,18 @@ func (s *Shipper) landed(ctx context.Context, p *piece, outcome dblink.Outcome, 
 	took := s.now().Sub(p.sent)
 	limit, _ := s.sub.Options.batchLimits()
 	s.sizer.observe(p.changes, took, limit)
-	s.unit.shipped += p.shipped
-	s.unit.bytes += len(p.script.Bytes())
+	s.countLanded(p, &outcome)
 	s.unit.apply += took
-	s.unit.counts.merge(p.counts)
 	if p.ends {
 		s.position = &p.position
 		s.finishUnit(p)
+		if err := s.restoreSession(ctx, p.unit); err != nil {
+			return err
+		}
 		if err := s.finishLetters(ctx, p.unit); err != nil {
 			return err
 		}
-		if err := s.writeNote(ctx, false); err != nil {
+		if err := s.writeDown(ctx, false, false); err != nil {
 			return err
 		}
 	}
@@ -348,10 +351,7 @@ func (s *Shipper) landed(ctx context.Context, p *piece, outcome dblink.Outcome, 
 
 // finishUnit counts a unit that the target has committed.
 func (s *Shipper) finishUnit(p *piece) {
-	s.tellApplied(s.unit.applied())
-	s.shipped += int64(s.unit.shipped)
-	s.counts.merge(s.unit.counts)
-	s.forgetUnit()
+	s.countUnit()
 	s.limit, s.schema, s.deferred = 0, 0, nil
 	if p.unit.pass != nil {
 		s.forgetPartial()
@@ -359,18 +359,12 @@ func (s *Shipper) finishUnit(p *piece) {
 	if last := p.unit.places[len(p.unit.places)-1]; !last.before(s.slowUntil) {
 		s.slowUntil = place{}
 	}
-	s.notes.due = true
 	s.tidying.units++
 	if s.undurable = !p.unit.durable; !s.undurable {
 		s.notes.durable = p.head
 		s.mark = flushMark{}
 	}
 	s.lastCheck = s.now()
-}
-
-func (s *Shipper) forgetUnit() {
-	clear(s.unit.counts)
-	s.unit = unit{counts: s.unit.counts}
 }
 
 // nextScript returns the script that is not in flight, empty.
@@ -382,8 +376,11 @@ func (s *Shipper) nextScript() *render.Script {
 
 // detach gives up the connection, whatever its state.
 func (s *Shipper) detach(ctx context.Context) {
+	if s.flight != nil { // sent, in part at least, and not heard of again
+		s.inDoubt(s.flight)
+	}
 	s.flight, s.next, s.mark = nil, opened{}, flushMark{}
-	s.forgetUnit()
+	s.unit.reset()
 	s.closeCopier(ctx)
 	s.copying.partial = nil
 	if s.link == nil {

@@ -24,6 +24,7 @@ type Subscription struct {
 	CopyData    bool
 	Start       string // position, as text
 	Options     Options
+	Sets        []string // its replication sets
 	Generation  int64
 	Tables      []Table
 }
@@ -34,6 +35,7 @@ type Options struct {
 	OnError    string      `json:"on_error"`
 	BatchRows  json.Number `json:"batch_rows"`
 	BatchBytes json.Number `json:"batch_bytes"`
+	DDLRole    string      `json:"ddl_role"`
 
 	CopyWorkers json.Number `json:"copy_workers"`
 	CopyRate    json.Number `json:"copy_rate"`
@@ -48,6 +50,7 @@ type Table struct {
 	Schema, Name string
 	Filter       render.Filter
 	Added        change.Snapshot // transactions it sees are not shipped
+	Dropped      bool            // it is no more; there may be changes of it in the queue
 	members      []member        // nil if all rows are sent
 }
 
@@ -142,7 +145,8 @@ func Load(ctx context.Context, s session.Session, name string) (*Subscription, e
 		        (SELECT generation FROM courier.configuration),
 		        coalesce((SELECT node_name::pg_catalog.text FROM courier.local_node), current_database()),
 		        (SELECT system_identifier FROM pg_catalog.pg_control_system()) || '/' ||
-		        (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+		        (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()),
+		        pg_catalog.array_to_string(s.replication_sets, E'\x01')
 		 FROM courier.subscription s JOIN courier.node n USING (node_name)
 		 WHERE s.subscription_name = $1`, name)
 	if err != nil {
@@ -161,7 +165,8 @@ func Load(ctx context.Context, s session.Session, name string) (*Subscription, e
 	}
 	sub := &Subscription{Name: name, Node: string(row[1]), Server: string(row[2]),
 		ProgressKey: string(row[3]), CopyData: string(row[5]) == "t", Start: string(row[6]),
-		LocalNode: string(row[9]), Source: string(row[10])}
+		LocalNode: string(row[9]), Source: string(row[10]),
+		Sets: strings.Split(string(row[11]), "\x01")}
 	if sub.ID, err = strconv.Atoi(string(row[0])); err != nil {
 		return nil, fmt.Errorf("read subscription %s: %w", name, err)
 	}
@@ -175,15 +180,20 @@ func Load(ctx context.Context, s session.Session, name string) (*Subscription, e
 	return sub, err
 }
 
-// Tables lists the tables of a subscription, in order of their names.
+// Tables lists the tables of a subscription, in order of their names, and then
+// those that were dropped and of which the queue may still have changes.
 func Tables(ctx context.Context, s session.Session, id int) ([]Table, error) {
 	// Names are joined by a character no name can hold.
 	rows, err := s.Query(ctx,
 		`SELECT relation::pg_catalog.oid, schema_name, table_name,
 		        pg_catalog.array_to_string(columns, E'\x01'),
-		        replicate_insert, replicate_update, replicate_delete, replicate_truncate, added
+		        replicate_insert, replicate_update, replicate_delete, replicate_truncate, added, false
 		 FROM courier.subscription_table WHERE subscription_id = $1::pg_catalog.int4
-		 ORDER BY schema_name, table_name`, strconv.Itoa(id))
+		 UNION ALL
+		 SELECT relation, schema_name, table_name, pg_catalog.array_to_string(columns, E'\x01'),
+		        replicate_insert, replicate_update, replicate_delete, replicate_truncate, added, true
+		 FROM courier.dropped_table WHERE subscription_id = $1::pg_catalog.int4
+		 ORDER BY 10, 2, 3`, strconv.Itoa(id))
 	if err != nil {
 		return nil, fmt.Errorf("read the subscription's tables: %w", err)
 	}
@@ -205,6 +215,7 @@ func Tables(ctx context.Context, s session.Session, id int) ([]Table, error) {
 		t.Filter.Update = string(row[5]) == "t"
 		t.Filter.Delete = string(row[6]) == "t"
 		t.Filter.Truncate = string(row[7]) == "t"
+		t.Dropped = string(row[9]) == "t"
 		if t.Added, err = change.ParseSnapshot(string(row[8])); err != nil {
 			return nil, fmt.Errorf("read the subscription's tables: %w", err)
 		}

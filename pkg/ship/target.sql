@@ -9,6 +9,8 @@ CREATE TABLE IF NOT EXISTS courier_target.progress (
     source_node   pg_catalog.text NOT NULL,
     source_system pg_catalog.text NOT NULL,
     position      pg_catalog.text NOT NULL,
+    source_timeline pg_catalog.int4 NOT NULL,
+    source_flushed  pg_catalog.pg_lsn NOT NULL,
     updated_at    pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     CONSTRAINT progress_pkey PRIMARY KEY (subscription)
 ) WITH (fillfactor = 20);
@@ -17,6 +19,8 @@ COMMENT ON COLUMN courier_target.progress.subscription IS 'courier.subscription.
 COMMENT ON COLUMN courier_target.progress.source_node IS 'Name of the source as a node.';
 COMMENT ON COLUMN courier_target.progress.source_system IS 'System identifier and database of the source; positions mean nothing elsewhere.';
 COMMENT ON COLUMN courier_target.progress.position IS 'Snapshot of the source up to which all is applied, or P|S|K|XID within (P, S].';
+COMMENT ON COLUMN courier_target.progress.source_timeline IS 'Timeline of the source when it was there.';
+COMMENT ON COLUMN courier_target.progress.source_flushed IS 'Up to where the source''s WAL was on disk then; a source whose past does not have that has lost what is applied here.';
 COMMENT ON COLUMN courier_target.progress.updated_at IS 'When the last batch was applied.';
 
 CREATE TABLE IF NOT EXISTS courier_target.copied (
@@ -162,13 +166,16 @@ COMMENT ON COLUMN courier_target.overtaken.by_xid IS 'The transaction that chang
 
 CREATE OR REPLACE FUNCTION courier_target.advance(
     subscription pg_catalog.uuid, old_position pg_catalog.text,
-    new_position pg_catalog.text, durable pg_catalog.bool)
+    new_position pg_catalog.text, durable pg_catalog.bool,
+    source_timeline pg_catalog.int4 DEFAULT NULL, source_flushed pg_catalog.pg_lsn DEFAULT NULL)
 RETURNS pg_catalog.void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $courier$
 BEGIN
     UPDATE courier_target.progress AS p
-    SET position = new_position, updated_at = clock_timestamp()
+    SET position = new_position, updated_at = clock_timestamp(),
+        source_timeline = coalesce(advance.source_timeline, p.source_timeline),
+        source_flushed = coalesce(advance.source_flushed, p.source_flushed)
     WHERE p.subscription = advance.subscription AND p.position = old_position;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the subscription is not at the position this batch starts from'
@@ -181,7 +188,7 @@ BEGIN
     END IF;
 END
 $courier$;
-COMMENT ON FUNCTION courier_target.advance(pg_catalog.uuid, pg_catalog.text, pg_catalog.text, pg_catalog.bool) IS
+COMMENT ON FUNCTION courier_target.advance(pg_catalog.uuid, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.int4, pg_catalog.pg_lsn) IS
     'Moves a subscription from one position to another; an error if it is not at the first.';
 
 CREATE OR REPLACE FUNCTION courier_target.hold_position(

@@ -2,6 +2,7 @@ package ship
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -31,22 +32,25 @@ func (s *Shipper) tidy(ctx context.Context) error {
 	if s.inTransaction || t.units < tidyUnits || s.now().Sub(t.at) < tidyEvery {
 		return nil
 	}
-	t.units, t.at = 0, s.now()
+	t.at = s.now()
 	t.limit = max(t.limit, tidyBytes)
-	rows, err := s.link.Query(ctx, "SELECT courier_target.compact("+strconv.FormatInt(t.limit, 10)+")", 1)
+	rows, err := s.link.Query(ctx, "SELECT pg_catalog.pg_relation_size('courier_target.progress'), courier_target.compact("+
+		strconv.FormatInt(t.limit, 10)+")", 2)
 	if err != nil {
 		if dblink.Classify(err) == dblink.Unknown {
 			return err
 		}
-		// It is for the next time; what is to be shipped goes on.
+		// Somebody reads the table. What is to be shipped goes on; it is due still.
 		s.log.Debug("compact the progress on the node", "subscription", s.name, "error", err.Error())
 		return nil
 	}
-	size, err := strconv.ParseInt(string(rows[0][0]), 10, 64)
-	if err != nil {
+	t.units = 0
+	before, err1 := strconv.ParseInt(string(rows[0][0]), 10, 64)
+	size, err2 := strconv.ParseInt(string(rows[0][1]), 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	if rewritten := size <= t.limit; rewritten {
+	if rewritten := size < before; rewritten {
 		t.limit = max(tidyBytes, 3*size) // what is alive may take that much
 	}
 	return nil

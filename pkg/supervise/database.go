@@ -34,12 +34,16 @@ type database struct {
 	mu      sync.Mutex
 	version string
 	loops   map[string]*loop // by subscription
+	// unwritten is what loops have counted and could not write down, by the number
+	// of the subscription.
+	unwritten map[int]*ship.Statistics
 }
 
 func newDatabase(config *Config, d Database) *database {
 	log := config.Log.With("database", d.Name)
 	db := &database{config: config, name: d.Name, dsn: d.DSN, log: log, loops: make(map[string]*loop),
-		state: tracker{log: log, name: "database"}, notes: reports{pending: make(map[string]report), due: make(chan struct{}, 1)},
+		unwritten: make(map[int]*ship.Statistics),
+		state:     tracker{log: log, name: "database"}, notes: reports{pending: make(map[string]report), due: make(chan struct{}, 1)},
 		fresh: bell{asked: make(chan struct{}, 1)}}
 	db.beat.Store(time.Now().UnixNano())
 	db.state.current = condition{state: "connecting", since: time.Now()}
@@ -69,6 +73,31 @@ func (d *database) run(ctx, abandon context.Context) {
 		}
 		d.state.set(slog.LevelWarn, state, err, pause)
 		sleep(ctx, pause)
+	}
+}
+
+// takeUnwritten hands over what earlier loops of a subscription have left.
+func (d *database) takeUnwritten(id int) *ship.Statistics {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.unwritten[id]
+	if s == nil {
+		s = ship.NewStatistics()
+	}
+	delete(d.unwritten, id)
+	return s
+}
+
+// leaveUnwritten keeps what a loop that ends could not write down, because the
+// session to the database was lost say.
+func (d *database) leaveUnwritten(id int, s *ship.Statistics) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if other := d.unwritten[id]; other != nil {
+		s.Merge(other)
+	}
+	if !s.Written() {
+		d.unwritten[id] = s
 	}
 }
 
@@ -132,7 +161,7 @@ func (d *database) snapshot() DatabaseState {
 		Hint: c.hint, Version: version, Nodes: d.nodes.All()}
 	for _, l := range d.subscriptions() {
 		c := l.state.get()
-		state.Subscriptions = append(state.Subscriptions, SubscriptionState{Name: l.name, Node: l.node, State: c.state,
+		state.Subscriptions = append(state.Subscriptions, SubscriptionState{Name: l.name, Node: l.nodeName(), State: c.state,
 			Since: c.since, NextRetry: c.retry, Error: c.err, SQLState: c.sqlstate, Hint: c.hint})
 	}
 	return state

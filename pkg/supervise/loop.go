@@ -22,6 +22,7 @@ type loop struct {
 	log      *slog.Logger
 	state    tracker
 	wait     *backoff.ExponentialBackOff
+	counted  *ship.Statistics // by one shipper after the other; of run
 
 	mu   sync.Mutex
 	node string
@@ -68,6 +69,8 @@ func (l *loop) start(ctx, abandon context.Context) {
 func (l *loop) running() bool { return l.cancel != nil }
 
 func (l *loop) run(ctx, abandon context.Context) {
+	l.counted = l.database.takeUnwritten(l.id)
+	defer func() { l.database.leaveUnwritten(l.id, l.counted) }()
 	for ctx.Err() == nil {
 		if !l.awaitNode(ctx) {
 			return
@@ -174,7 +177,7 @@ func (l *loop) session(ctx, abandon context.Context) (rest <-chan struct{}, err 
 		return nil, err
 	}
 	config := ship.Config{Session: sessions[0], Subscription: l.name, Shipper: shipperKind, Leased: true,
-		Stopping: ctx.Done(), Log: l.database.log, State: func(state string) { l.state.set(slog.LevelInfo, state, nil, 0) },
+		Stopping: ctx.Done(), Statistics: l.counted, Log: l.database.log, State: func(state string) { l.state.set(slog.LevelInfo, state, nil, 0) },
 		Open:    func(ctx context.Context) (session.Session, func(), error) { return l.openExtra(ctx, abandon) },
 		Applied: func(a ship.Applied) { l.database.config.Observer.Applied(l.database.name, l.name, a) }}
 	if held == 2 {

@@ -34,7 +34,7 @@ func (o *observed) Applied(_, _ string, a ship.Applied) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.applied.Inserted += a.Inserted
-	o.applied.Changes += a.Changes
+	o.applied.Shipped += a.Shipped
 }
 
 func (o *observed) Retried(string, string) {

@@ -118,6 +118,12 @@ func (d *Decoder) message(frame []byte, emit func(change.Change) error) error {
 			return err
 		}
 		return emit(c)
+	case change.DDL:
+		c, err := command(frame)
+		if err != nil {
+			return err
+		}
+		return emit(c)
 	case change.Insert, change.Update, change.Delete, change.Upsert:
 	case filtered:
 		return d.filtered(frame, emit)

@@ -44,7 +44,7 @@ func drawTuple(t *rapid.T, r *change.Relation, unchanged bool) []change.Value {
 }
 
 func drawChange(t *rapid.T) change.Change {
-	ops := []change.Op{change.Insert, change.Update, change.Delete, change.Upsert, change.Truncate, change.Event}
+	ops := []change.Op{change.Insert, change.Update, change.Delete, change.Upsert, change.Truncate, change.Event, change.DDL}
 	c := change.Change{Op: rapid.SampledFrom(ops).Draw(t, "op")}
 	switch c.Op {
 	case change.Truncate:
@@ -62,6 +62,9 @@ func drawChange(t *rapid.T) change.Change {
 		c.Channel = rapid.StringMatching(`[a-zé ]{0,8}`).Draw(t, "channel")
 		c.Payload = rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "payload")
 		return c
+	case change.DDL:
+		c.Command = drawCommand(t)
+		return c
 	}
 	c.Relation = testShapes[rapid.Uint32Range(1, 3).Draw(t, "shape")]
 	if c.Op == change.Delete || c.Op == change.Update && (c.Relation.WholeRow() || rapid.Bool().Draw(t, "old")) {
@@ -73,6 +76,18 @@ func drawChange(t *rapid.T) change.Change {
 	for range rapid.IntRange(0, 3).Draw(t, "filters") {
 		c.Filters = append(c.Filters, change.FilterResult{Filter: rapid.Int32().Draw(t, "filter"),
 			Old: rapid.Bool().Draw(t, "old in"), New: rapid.Bool().Draw(t, "new in")})
+	}
+	return c
+}
+
+func drawCommand(t *rapid.T) *change.Command {
+	word := rapid.StringMatching(`[a-zé "';]{0,8}`)
+	c := &change.Command{Role: word.Draw(t, "role"), Text: word.Draw(t, "command")}
+	for range rapid.IntRange(0, 2).Draw(t, "sets") {
+		c.Sets = append(c.Sets, word.Draw(t, "set"))
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "settings") {
+		c.Settings = append(c.Settings, change.Setting{Name: word.Draw(t, "name"), Value: word.Draw(t, "value")})
 	}
 	return c
 }
@@ -123,6 +138,7 @@ func requireSame(t require.TestingT, want, got *change.Change) {
 	require.Equal(t, want.Restart, got.Restart)
 	require.Equal(t, want.Channel, got.Channel)
 	require.Equal(t, string(want.Payload), string(got.Payload))
+	require.Equal(t, want.Command, got.Command)
 }
 
 func TestRoundTripInAnyChunks(t *testing.T) {
@@ -218,6 +234,10 @@ func TestMalformed(t *testing.T) {
 		"condition empty":          frame(nil, []byte("T\x00\x00\x00\x01\x04\x00\x00\x00\x01\x00\x00\x00\x00")),
 		"condition of two":         frame(nil, []byte("T\x00\x00\x00\x02\x04\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x04true")),
 		"event without an end":     frame(nil, []byte("M\x0112345678channel")),
+		"command without a role":   frame(nil, []byte("Qrole")),
+		"command of too many sets": frame(nil, []byte("Qrole\x00\xFF\xFFset\x00")),
+		"command without an end":   frame(nil, []byte("Qrole\x00\x00\x01set\x00\x00\x00\x00")),
+		"command left over":        frame(nil, []byte("Qr\x00\x00\x00\x00\x00\x00\x00\x00\x01xy")),
 		"event longer than itself": frame(nil, []byte("M\x0112345678c\x00\x00\x00\x00\x09x")),
 	}
 	for name, chunk := range tests {
@@ -250,6 +270,7 @@ func FuzzDecode(f *testing.F) {
 		{Op: change.Event, Channel: "c", Payload: []byte("p")},
 		{Op: change.Delete, Relation: testShapes[1], Old: []change.Value{text("1"), {Kind: change.Null}, {Kind: change.Null}},
 			Filters: []change.FilterResult{{Filter: 1, Old: true}, {Filter: 2}}},
+		{Op: change.DDL, Command: &change.Command{Role: "r", Sets: []string{"s"}, Settings: []change.Setting{{Name: "n", Value: "v"}}, Text: "t"}},
 	} {
 		f.Add(frame(nil, encode(&c)), 9)
 	}

@@ -80,6 +80,18 @@ func encode(c *change.Change) []byte {
 		b = append(append(b, c.Channel...), 0)
 		b = binary.BigEndian.AppendUint32(b, uint32(len(c.Payload)))
 		return append(b, c.Payload...)
+	case change.DDL:
+		b = append(append(b, c.Command.Role...), 0)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(c.Command.Sets)))
+		for _, set := range c.Command.Sets {
+			b = append(append(b, set...), 0)
+		}
+		b = binary.BigEndian.AppendUint16(b, uint16(len(c.Command.Settings)))
+		for _, s := range c.Command.Settings {
+			b = append(append(append(append(b, s.Name...), 0), s.Value...), 0)
+		}
+		b = binary.BigEndian.AppendUint32(b, uint32(len(c.Command.Text)))
+		return append(b, c.Command.Text...)
 	}
 	b = binary.BigEndian.AppendUint32(b, c.Relation.Shape)
 	if c.Old != nil {

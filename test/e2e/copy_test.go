@@ -125,6 +125,7 @@ func TestCopyAddedTableOnce(t *testing.T) {
 // A node that is down when its subscription is created gets everything once it
 // is up; meanwhile the status says what is wrong.
 func TestTargetDownAtCreate(t *testing.T) {
+	t.Parallel()
 	r := startReplica(t)
 	r.onBoth("CREATE TABLE item (id int PRIMARY KEY, name text)")
 	r.onSource("INSERT INTO item SELECT i, 'before' FROM generate_series(1, 100) i")
@@ -145,6 +146,7 @@ func TestTargetDownAtCreate(t *testing.T) {
 
 // What commits while a subscription is disabled waits for it.
 func TestDisableEnable(t *testing.T) {
+	t.Parallel()
 	r := startReplica(t)
 	r.onBoth("CREATE TABLE item (id int PRIMARY KEY, name text); CREATE TABLE log (at int)")
 	r.add("default", "item")
@@ -170,6 +172,7 @@ func TestDisableEnable(t *testing.T) {
 // drop_subscription leaves the rows on the target and nothing of its own; what
 // is written afterwards stays here.
 func TestDropSubscription(t *testing.T) {
+	t.Parallel()
 	r := startReplica(t)
 	r.onBoth("CREATE TABLE item (id int PRIMARY KEY, name text)")
 	r.onSource("INSERT INTO item VALUES (1, 'one')")

@@ -85,6 +85,7 @@ func TestDeadLetterAmongTenThousand(t *testing.T) {
 // A stopped subscription's status row has all that is needed to get it going:
 // the target is repaired, or the transaction passed by the statement in the hint.
 func TestStoppedStatusRowSuffices(t *testing.T) {
+	t.Parallel()
 	r := letterReplica(t, "stop")
 	r.startSidecar()
 	r.onSource("INSERT INTO item VALUES (1, 'one', 1)")

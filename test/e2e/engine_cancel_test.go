@@ -33,6 +33,7 @@ var endings = []ending{
 // target's session may commit what was sent after nobody waits for it any more:
 // that is found out by the next ship(), which delivers everything once.
 func TestEndShipThatWaits(t *testing.T) {
+	t.Parallel()
 	r := startItems(t)
 	r.onSource("INSERT INTO item SELECT i, 'new' FROM generate_series(1, 100) i")
 	r.ship()

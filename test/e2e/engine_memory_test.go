@@ -265,3 +265,21 @@ func (r *replica) runLong(sql string, within time.Duration) {
 	_, err = conn.Exec(ctx, sql)
 	require.NoError(r.t, err, sql)
 }
+
+// Plans of statements that name a table are kept for so many of them only.
+func TestEnginePlansAreBounded(t *testing.T) {
+	const tables = 100
+	r := startReplica(t)
+	r.onBoth(fmt.Sprintf("DO $$ BEGIN FOR i IN 1..%d LOOP EXECUTE format('CREATE TABLE plan_%%s (id int PRIMARY KEY)', i); END LOOP; END $$", tables))
+	r.onSource("DO $$ BEGIN FOR i IN 1.." + fmt.Sprint(tables) + " LOOP EXECUTE format('INSERT INTO plan_%s VALUES (1)', i); END LOOP; END $$")
+	r.onSource("SELECT courier.replication_set_add_all_tables('default', '{public}')")
+	r.subscribe("{default}", true)
+	b := connectBackend(t, r.source)
+	b.exec("SELECT courier.ship($1)", subscription)
+	var plans int
+	require.NoError(t, b.conn.QueryRow(t.Context(),
+		"SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'CachedPlanSource'").Scan(&plans))
+	t.Logf("%d plans", plans)
+	require.Less(t, plans, tables)
+	r.requireEqual("plan_1", fmt.Sprintf("plan_%d", tables))
+}

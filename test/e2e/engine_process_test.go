@@ -296,6 +296,9 @@ func requireState(t *testing.T, state string, err error) *pgconn.PgError {
 	return pgErr
 }
 
+// engineSource is where the engine's main package is.
+const engineSource = "../../ext/engine"
+
 // faults takes the place of ext/engine/fault.go: the name of a subscription asks
 // for a panic, or for one that begins as a signal of the processor.
 const faults = `package main
@@ -314,26 +317,32 @@ func beforeShip(subscription string) {
 `
 
 // buildFaultyEngine builds the engine with the faults that a subscription's name
-// asks for, as the Makefile builds the real one, and returns what
-// courier.engine_library takes.
+// asks for, and returns what courier.engine_library takes.
 func buildFaultyEngine(t *testing.T, dir string) string {
+	t.Helper()
+	return buildEngine(t, dir, "fault.go", faults)
+}
+
+// buildEngine builds the engine as the Makefile does, but with another content of
+// one of its files.
+func buildEngine(t *testing.T, dir, file, content string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	source, err := filepath.Abs("../../ext/engine")
+	source, err := filepath.Abs(engineSource)
 	require.NoError(t, err)
-	replacement := filepath.Join(t.TempDir(), "fault.go")
-	require.NoError(t, os.WriteFile(replacement, []byte(faults), 0o644))
+	replacement := filepath.Join(t.TempDir(), file)
+	require.NoError(t, os.WriteFile(replacement, []byte(content), 0o644))
 	overlay, err := json.Marshal(map[string]map[string]string{
-		"Replace": {filepath.Join(source, "fault.go"): replacement}})
+		"Replace": {filepath.Join(source, file): replacement}})
 	require.NoError(t, err)
 	overlayFile := filepath.Join(t.TempDir(), "overlay.json")
 	require.NoError(t, os.WriteFile(overlayFile, overlay, 0o644))
 
-	engine := filepath.Join(dir, "faulty_engine")
+	engine := filepath.Join(dir, "other_engine")
 	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-overlay", overlayFile,
 		"-buildmode=c-shared", "-tags", "netgo,osusergo,courier_fault",
-		"-ldflags=-X=runtime.godebugDefault=asyncpreemptoff=1 -X=main.version=faulty",
+		"-ldflags=-X=runtime.godebugDefault=asyncpreemptoff=1 -X=main.version=other",
 		"-o", engine+".so", source)
 	build.Env = append(os.Environ(), "CGO_ENABLED=1")
 	out, err := build.CombinedOutput()

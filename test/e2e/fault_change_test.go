@@ -92,6 +92,7 @@ func (r *replica) requireNoShipper(id string) {
 // A connection string that is corrected is used at once, not when the pause
 // between two tries, which has grown, is over.
 func TestCorrectedConnectionString(t *testing.T) {
+	t.Parallel()
 	r, courier := startItem(t)
 	r.onSource("SELECT courier.create_node('late', dsn => $1)", "host=127.0.0.1 port=1 user=postgres dbname=late")
 	r.target.Database(t, "late")
@@ -108,6 +109,7 @@ func TestCorrectedConnectionString(t *testing.T) {
 
 // A connection string that is changed while all is well is used from then on.
 func TestChangedConnectionString(t *testing.T) {
+	t.Parallel()
 	r, courier := startItem(t)
 	r.target.Database(t, "moved")
 	r.target.Exec(t, "moved", "CREATE TABLE item (id int PRIMARY KEY, v int)")

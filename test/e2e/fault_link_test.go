@@ -90,6 +90,7 @@ func linkFaults(t *testing.T, targetLink bool) []linkFault {
 // FAULTS: partition, half-open TCP, slow target: on the way to the target. The
 // bystander has the same source database.
 func TestFaultTargetLink(t *testing.T) {
+	t.Parallel()
 	l := startLine(t, appDatabase, func(l *line) {
 		l.proxy = faultnet.New(t, fmt.Sprintf("127.0.0.1:%d", l.target.Port))
 		l.install(throughProxy(l.proxy, appDatabase))
@@ -101,6 +102,7 @@ func TestFaultTargetLink(t *testing.T) {
 // The same on the way to the source. The bystander has a source database of its
 // own, to which the sidecar connects directly.
 func TestFaultSourceLink(t *testing.T) {
+	t.Parallel()
 	l := startLine(t, "quiet", func(l *line) {
 		l.proxy = faultnet.New(t, fmt.Sprintf("127.0.0.1:%d", l.source.Port))
 		l.install(l.target.DSN(appDatabase))

@@ -119,6 +119,7 @@ func (s *secretRun) setPassword(password string) {
 // No log of the three processes, no metric and no status tells a password or a
 // value of a row, whatever goes wrong. Keys may be told.
 func TestFaultsTellNoSecrets(t *testing.T) {
+	t.Parallel()
 	for role := range roles {
 		t.Run(role, func(t *testing.T) {
 			s := startSecretRun(t, role)

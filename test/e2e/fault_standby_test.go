@@ -117,6 +117,7 @@ func (s *shift) requireArrival(since time.Time, within time.Duration) {
 // FAULTS: two sidecars, kill -9: one ships, the other waits, and takes over
 // within two seconds of the first one's death.
 func TestStandbyTakesOverFromDead(t *testing.T) {
+	t.Parallel()
 	s := startShift(t)
 	for range 3 {
 		active, standby := s.active()
@@ -133,6 +134,7 @@ func TestStandbyTakesOverFromDead(t *testing.T) {
 // its machine were cut off. The other takes over within ten seconds. When the
 // first wakes up in the middle of what it did, it does no harm and stands by.
 func TestStandbyTakesOverFromSilent(t *testing.T) {
+	t.Parallel()
 	s := startShift(t)
 	active, standby := s.active()
 	silent := time.Now()

@@ -74,6 +74,7 @@ func (b *switchboard) silence() { b.silenced.Store(b.count.Load()) }
 // FAULTS: half-open TCP. Under load the link goes silent, the node is well: it is
 // given up, a new one goes on, and everything arrives once.
 func TestHalfOpenLink(t *testing.T) {
+	t.Parallel()
 	r := startItems(t)
 	b := startSwitchboard(t, fmt.Sprintf("127.0.0.1:%d", r.target.Port))
 	r.onSource(fmt.Sprintf("ALTER SERVER courier_%s OPTIONS (SET port '%d')", targetNode, b.listener.Addr().(*net.TCPAddr).Port))

@@ -31,9 +31,29 @@ func (r *replica) onTargetAsRole(sql string) {
 	r.onTarget("SET ROLE courier_remote; " + sql)
 }
 
+// A login that acts as another role is not shown its own backend in
+// pg_stat_activity.
+func TestLoginActsAsAnotherRole(t *testing.T) {
+	r := startBare(t)
+	r.onTarget(`CREATE ROLE data_owner; GRANT data_owner TO courier_remote;
+		GRANT CREATE ON DATABASE app TO data_owner; GRANT CREATE ON SCHEMA public TO data_owner`)
+	r.install(r.target.DSNAs(appDatabase, pgtest.PasswordRole, pgtest.Password) + " options='-c role=data_owner'")
+	const table = "CREATE TABLE owned (id int PRIMARY KEY, v text)"
+	r.onSource(table)
+	r.onTarget("SET ROLE data_owner; " + table)
+	r.add("default", "owned")
+	courier := r.startSidecar()
+	r.subscribe("{default}", true)
+	r.onSource("INSERT INTO owned VALUES (1, 'one')")
+	r.wait()
+	r.requireEqual("owned")
+	courier.stop()
+}
+
 // A role that may not set session_replication_role applies with the foreign keys
 // in force: parents before children, and children before parents to delete.
 func TestPlainRoleForeignKeys(t *testing.T) {
+	t.Parallel()
 	r := startPlain(t)
 	r.onSource(familyTables)
 	r.onTargetAsRole(familyTables)
@@ -76,6 +96,7 @@ func TestPlainRoleForeignKeys(t *testing.T) {
 // A role that lacks a privilege stops the subscription, which says what to do,
 // and which goes on by itself when that is done.
 func TestPlainRoleLacksPrivilege(t *testing.T) {
+	t.Parallel()
 	r := startPlain(t)
 	r.onBoth("CREATE TABLE item (id int PRIMARY KEY, name text)")
 	r.onTarget("GRANT SELECT, INSERT ON item TO courier_remote") // the superuser's

@@ -40,10 +40,11 @@ func TestRotationUnderLoad(t *testing.T) {
 	// Few are prepared at a time: each keeps its segment.
 	p := &property{r: r, shelf: shelf{random: randomSource(seed, 0), reserved: shelfSize - 2}}
 	sizes := map[string]func() int64{
-		"courier_target.progress":    watchSizes(t, r.target, "courier_target.progress"),
-		"courier.subscription_state": watchSizes(t, r.source, "courier.subscription_state"),
-		"courier.table_state":        watchSizes(t, r.source, "courier.table_state"),
-		"courier.queue_current":      watchSizes(t, r.source, "courier.queue_current"),
+		"courier_target.progress":         watchSizes(t, r.target, "courier_target.progress"),
+		"courier.subscription_state":      watchSizes(t, r.source, "courier.subscription_state"),
+		"courier.subscription_statistics": watchSizes(t, r.source, "courier.subscription_statistics"),
+		"courier.table_statistics":        watchSizes(t, r.source, "courier.table_statistics"),
+		"courier.queue_current":           watchSizes(t, r.source, "courier.queue_current"),
 	}
 
 	ctx, stop := context.WithCancel(t.Context())

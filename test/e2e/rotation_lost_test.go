@@ -31,6 +31,7 @@ func (r *replica) restoreTarget() {
 // HAZARDS 21, FAULTS: target restored from backup. What the queue still has is
 // shipped again, and is kept from then on, though the node had confirmed it.
 func TestTargetRestoredQueueHasIt(t *testing.T) {
+	t.Parallel()
 	r := startSegments(t)
 	r.fillSegment(1000)
 	r.ship()
@@ -55,8 +56,39 @@ func TestTargetRestoredQueueHasIt(t *testing.T) {
 	courier.stop()
 }
 
+// FAULTS: target restored from backup; DROP TABLE with live subscriptions. Rows of a
+// table that was dropped since the backup are shipped again, too: the table is known
+// for as long as the queue may have changes of it.
+func TestTargetRestoredToBeforeDrop(t *testing.T) {
+	t.Parallel()
+	r := startSegments(t, smallSegments())
+	r.onBoth("CREATE TABLE gone (id int PRIMARY KEY)")
+	r.add("default", "gone")
+	r.onSource("INSERT INTO item VALUES (1, 'one')")
+	r.ship()
+	r.backUpTarget()
+	r.onSource("INSERT INTO gone VALUES (1), (2)")
+	r.ship()
+	r.onSource("DROP TABLE gone")
+	for id := 2; id < 5; id++ {
+		r.onSource("INSERT INTO item VALUES ($1, 'behind the drop')", id)
+		r.ship()
+	}
+	r.restoreTarget()
+	r.onTarget("TRUNCATE gone")
+
+	r.ship()
+	require.Equal(t, "1,2", r.targetValue("SELECT string_agg(id::text, ',' ORDER BY id) FROM gone"))
+	r.requireEqual("item")
+	for turn := 1; turn < 4; turn++ {
+		r.turnQueue(1000 * turn)
+	}
+	require.Equal(t, "0", r.sourceValue("SELECT count(*) FROM courier.dropped_table"), "the queue has nothing from before the drop")
+}
+
 // What it no longer has, is not skipped.
 func TestTargetRestoredQueueHasLostIt(t *testing.T) {
+	t.Parallel()
 	r := startSegments(t, smallSegments())
 	r.fillSegment(1000)
 	r.ship()
@@ -166,14 +198,14 @@ func TestReadWhenDetached(t *testing.T) {
 	interval := queue.Resume(change.Position{Start: start, End: &opened.End}) // from its beginning
 	interval.Subscription, err = strconv.Atoi(r.sourceValue("SELECT subscription_id FROM courier.subscription"))
 	require.NoError(t, err)
-	chunks, _, err := interval.Read(t.Context(), s, 1, 1000)
+	page, err := interval.Read(t.Context(), s, 1, 1000)
 	require.NoError(t, err)
-	require.Len(t, chunks, 1)
+	require.Len(t, page.Chunks, 1)
 	require.NoError(t, s.Pinned(t.Context(), nil, func() error {
-		_, _, err := interval.Read(t.Context(), s, 1, 1000)
+		_, err := interval.Read(t.Context(), s, 1, 1000)
 		require.NoError(t, err)
 		r.onSource("UPDATE courier.subscription_state SET state = 'needs_resync'")
-		_, _, err = interval.Read(t.Context(), s, 1, 1000)
+		_, err = interval.Read(t.Context(), s, 1, 1000)
 		require.ErrorIs(t, err, queue.ErrNotHeld)
 		return nil
 	}))

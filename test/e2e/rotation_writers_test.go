@@ -53,6 +53,7 @@ func (r *replica) turnQueue(from int) {
 // FAULTS: REPEATABLE READ writer across a rotation. Its snapshot is older than the
 // rotation, its place in the queue is not.
 func TestRotationRepeatableReadWriter(t *testing.T) {
+	t.Parallel()
 	r := startSegments(t, smallSegments())
 	ctx := t.Context()
 	writers := make([]*pgx.Conn, 3)
@@ -86,6 +87,7 @@ func TestRotationRepeatableReadWriter(t *testing.T) {
 // A writer that has chosen a segment just before writers move on writes into one
 // that is no longer the current one; readers look into all of them.
 func TestRotationWriterInFormerSegment(t *testing.T) {
+	t.Parallel()
 	r := startSegments(t, smallSegments())
 	ctx := t.Context()
 	r.fillSegment(1000)
@@ -123,6 +125,7 @@ func TestRotationWriterInFormerSegment(t *testing.T) {
 // A transaction takes its place in the order of shipping when it is prepared, and
 // may commit when everything around it is confirmed, and writers have moved on.
 func TestRotationPreparedWriter(t *testing.T) {
+	t.Parallel()
 	r := startSegments(t, smallSegments())
 	for _, sql := range []string{"BEGIN; INSERT INTO item VALUES (1, 'prepared'); PREPARE TRANSACTION 'kept'",
 		"BEGIN; INSERT INTO item VALUES (2, 'prepared'); PREPARE TRANSACTION 'given up'"} {
@@ -162,6 +165,7 @@ func TestRotationPreparedWriter(t *testing.T) {
 // A subscription none of whose tables are changed passes what is queued for others,
 // and does not keep it.
 func TestRotationQuietSubscription(t *testing.T) {
+	t.Parallel()
 	r := startSegments(t, smallSegments())
 	r.onBoth("CREATE TABLE rare (id int PRIMARY KEY)")
 	r.onSource("SELECT courier.create_replication_set('rare')")

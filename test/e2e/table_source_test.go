@@ -11,6 +11,7 @@ import (
 // which is no change: the node keeps the rows, and what is written afterwards
 // arrives.
 func TestUnloggedTableAndCrash(t *testing.T) {
+	t.Parallel()
 	r := startReplica(t)
 	r.onSource("CREATE UNLOGGED TABLE fleeting (id int PRIMARY KEY, v text)")
 	r.onTarget("CREATE TABLE fleeting (id int PRIMARY KEY, v text)")

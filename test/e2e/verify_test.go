@@ -96,6 +96,12 @@ func differingRows(ctx context.Context, source, target *pgx.Conn, table, row str
 			return "", fmt.Errorf("read table %s: %w", table, err)
 		}
 	}
+	return surplusLines(surplus), nil
+}
+
+// surplusLines shows some of the rows of which one side has more: a positive
+// number is how many the source has.
+func surplusLines(surplus map[string]int64) string {
 	var lines []string
 	for text, count := range surplus {
 		switch {
@@ -109,7 +115,7 @@ func differingRows(ctx context.Context, source, target *pgx.Conn, table, row str
 	if len(lines) > shownRows {
 		lines = append(lines[:shownRows], fmt.Sprintf("  and %d more", len(lines)-shownRows))
 	}
-	return strings.Join(lines, "\n"), nil
+	return strings.Join(lines, "\n")
 }
 
 // shorten keeps a wide row readable.

@@ -19,12 +19,13 @@ import (
 // a test that hangs.
 const forNews = "SELECT courier.wait_for_changes('1 h')"
 
-// wakeups is how often a test wakes a waiter; COURIER_TEST_WAKEUPS changes it.
-func wakeups(t *testing.T) int {
+// wakeups is how often a test wakes a waiter, usually; COURIER_TEST_WAKEUPS changes
+// it.
+func wakeups(t *testing.T, usually int) int {
 	t.Helper()
 	text := os.Getenv("COURIER_TEST_WAKEUPS")
 	if text == "" {
-		return 10_000
+		return usually
 	}
 	n, err := strconv.Atoi(text)
 	require.NoError(t, err)
@@ -81,7 +82,7 @@ func TestNoWakeUpIsLost(t *testing.T) {
 			defer close(stop)
 
 			require.False(t, waiter.changed("0"), "nothing was committed since the first call")
-			rounds := wakeups(t)
+			rounds := wakeups(t, 10_000)
 			if !ships {
 				rounds /= 5
 			}

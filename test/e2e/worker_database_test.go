@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,7 @@ func (r *replica) awaitWorkersOf(database, count string) {
 // Databases and extensions that come later, in any way, are found; each database
 // has workers of its own.
 func TestWorkersFindDatabases(t *testing.T) {
+	t.Parallel()
 	r := startBare(t, pgtest.Preload(true), pgtest.Setting("max_worker_processes", "20"))
 	r.source.Eventually(t, "postgres",
 		"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_courier launcher'", "1", workerPatience)
@@ -95,6 +97,7 @@ func TestWorkersFindDatabases(t *testing.T) {
 // DROP DATABASE, RENAME, TABLESPACE and TEMPLATE need a database for themselves;
 // the workers leave it, and come back where there is something to come back to.
 func TestWorkersLeaveDatabase(t *testing.T) {
+	t.Parallel()
 	r := startBare(t, pgtest.Preload(true))
 	r.shipsFrom(appDatabase, true)
 	r.awaitWorkersOf(appDatabase, "2")
@@ -132,6 +135,7 @@ func TestWorkersLeaveDatabase(t *testing.T) {
 // DROP EXTENSION and ALTER EXTENSION do not wait for a worker, not even for one that
 // copies; after a rollback, or with the extension anew, shipping goes on.
 func TestWorkersLeaveExtension(t *testing.T) {
+	t.Parallel()
 	r := startWorkers(t)
 	r.onSource("INSERT INTO item VALUES (1, 'new')")
 	r.wait()
@@ -171,6 +175,7 @@ func TestWorkersLeaveExtension(t *testing.T) {
 
 // The setting takes effect at a reload, for all databases or for one.
 func TestWorkersSwitchedOff(t *testing.T) {
+	t.Parallel()
 	r := startWorkers(t)
 	r.onSource("INSERT INTO item VALUES (1, 'new')")
 	r.wait()
@@ -218,4 +223,27 @@ func TestWorkersAnswerWhileShipping(t *testing.T) {
 	r.awaitWorkers("ship worker", "0")
 	_, err = locker.Exec(t.Context(), "ROLLBACK")
 	require.NoError(t, err)
+}
+
+// Who drops another database waits until every backend has taken notice: a worker
+// that connects to a node which says nothing does not keep them waiting.
+func TestConnectingWorkerHoldsUpNobody(t *testing.T) {
+	silent, err := net.Listen("tcp4", "127.0.0.1:0") // the kernel takes connections, nobody answers
+	require.NoError(t, err)
+	defer silent.Close()
+	r := startBare(t, pgtest.Preload(true))
+	r.source.Database(t, "bystander")
+	r.install(fmt.Sprintf("host=127.0.0.1 port=%d dbname=app user=nobody", silent.Addr().(*net.TCPAddr).Port))
+	r.onSource("CREATE TABLE item (id int PRIMARY KEY)")
+	r.add("default", "item")
+	r.subscribe("{default}", false)
+	r.onSource("INSERT INTO item VALUES (1)")
+	r.source.Eventually(t, "postgres", `SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_courier ship worker'
+		AND state = 'active' AND query LIKE '%remote_connect%' AND clock_timestamp() - query_start < '500 ms'`, "1", workerPatience)
+	start := time.Now()
+	r.source.Exec(t, "postgres", "DROP DATABASE bystander")
+	took := time.Since(start)
+	t.Logf("DROP DATABASE took %s", took)
+	require.Less(t, took, 3*time.Second)
+	r.awaitStatus("state = 'retrying' AND last_error_sqlstate = '08001'")
 }

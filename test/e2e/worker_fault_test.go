@@ -69,6 +69,7 @@ func TestWorkerKilled(t *testing.T) {
 
 // Each worker may be terminated, and comes back.
 func TestWorkerTerminated(t *testing.T) {
+	t.Parallel()
 	r := startWorkers(t)
 	for i, kind := range []string{"ship worker", "housekeeper", "launcher", "ship worker"} {
 		r.awaitWorkers(kind, "1")
@@ -84,6 +85,7 @@ func TestWorkerTerminated(t *testing.T) {
 
 // A worker that waits for its node can be cancelled and terminated at once.
 func TestWorkerInterrupted(t *testing.T) {
+	t.Parallel()
 	r := startWorkers(t)
 	r.onSource("INSERT INTO item VALUES (1, 'new')")
 	r.wait()
@@ -113,6 +115,7 @@ func TestWorkerInterrupted(t *testing.T) {
 
 // A node that is down: the worker says so and goes on when it is back.
 func TestWorkerNodeDown(t *testing.T) {
+	t.Parallel()
 	r := startWorkers(t)
 	r.onSource("INSERT INTO item VALUES (1, 'new')")
 	r.wait()
@@ -128,6 +131,7 @@ func TestWorkerNodeDown(t *testing.T) {
 // A change that the node refuses stops the subscription, and no other; it goes on
 // when the node is repaired.
 func TestWorkerStopped(t *testing.T) {
+	t.Parallel()
 	r := startWorkers(t)
 	r.onBoth("CREATE TABLE other (id int PRIMARY KEY)")
 	r.onSource("SELECT courier.create_replication_set('others')")
@@ -147,6 +151,7 @@ func TestWorkerStopped(t *testing.T) {
 
 // Disabled, dropped, or given to another driver: its worker ends.
 func TestWorkerNoLongerWanted(t *testing.T) {
+	t.Parallel()
 	r := startWorkers(t)
 	r.onSource("INSERT INTO item VALUES (1, 'new')")
 	r.wait()
@@ -202,6 +207,7 @@ func TestWorkersExhausted(t *testing.T) {
 
 // An engine that can't be loaded, or panics, is written down.
 func TestWorkerWithoutEngine(t *testing.T) {
+	t.Parallel()
 	r := startWorkers(t)
 	r.onSource("INSERT INTO item VALUES (1, 'new')")
 	r.wait()
@@ -219,6 +225,7 @@ func TestWorkerWithoutEngine(t *testing.T) {
 // A panic in the engine ends its worker, whose error is written down; the server
 // and the other subscriptions go on.
 func TestWorkerPanic(t *testing.T) {
+	t.Parallel()
 	r := startWorkers(t)
 	engine := buildFaultyEngine(t, r.source.Dir)
 	r.source.Exec(t, "postgres", "ALTER SYSTEM SET courier.engine_library = '"+engine+"'")

@@ -15,6 +15,7 @@ import (
 // other, again and again, also from one that was killed, without a long gap; the
 // history, which has no key, would show what was applied twice.
 func TestHandover(t *testing.T) {
+	t.Parallel()
 	r := startBench(t, pgtest.Preload(true))
 	r.wait()
 	require.Equal(t, "worker", r.status()["shipper"])
@@ -78,6 +79,7 @@ func TestHandoverWaitsForBatch(t *testing.T) {
 
 // A sidecar that was stopped with its wish keeps nobody from shipping for ever.
 func TestHandoverSilentWish(t *testing.T) {
+	t.Parallel()
 	r := startWorkers(t)
 	r.onSource("INSERT INTO item VALUES (1, 'new')")
 	r.wait()
@@ -97,6 +99,7 @@ func TestHandoverSilentWish(t *testing.T) {
 // FAULTS: a sidecar that hangs, stopped in a debugger say: its leases are taken from
 // it after a while. When it goes on it is the one to ship again.
 func TestHandoverSilentSidecar(t *testing.T) {
+	t.Parallel()
 	r := startWorkers(t)
 	courier := r.startSidecar()
 	r.onSource("INSERT INTO item VALUES (1, 'new')")

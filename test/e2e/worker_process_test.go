@@ -3,6 +3,7 @@ package e2e
 import (
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -78,6 +79,7 @@ func TestWorkerHoldsNothing(t *testing.T) {
 // Settings of a database do not reach the workers, and the owner of the extension,
 // as whom they act, need not be allowed to log in.
 func TestWorkerSettings(t *testing.T) {
+	t.Parallel()
 	r := startBare(t, pgtest.Preload(true))
 	r.source.Exec(t, "postgres", "CREATE ROLE keeper SUPERUSER NOLOGIN")
 	for _, setting := range []string{"default_transaction_read_only = on", "default_transaction_isolation = serializable",
@@ -108,4 +110,32 @@ func TestWorkerSettings(t *testing.T) {
 	r.target.Eventually(t, appDatabase, `SELECT count(*) FROM item WHERE at = '2026-02-03 04:05:06+00'
 		AND took = '1 day -2 hours' AND weight = 0.1 AND data = '\x00ff'`, "2", workerPatience)
 	require.NotContains(t, r.source.LogTail(1<<20), "WARNING")
+}
+
+// Nor does one that waits for its node keep a snapshot for long, which would hold
+// back vacuum: while a batch waits there, the worker's is a new one every second.
+func TestWaitingWorkerHoldsNoOldSnapshot(t *testing.T) {
+	r := startWorkers(t)
+	r.onSource("INSERT INTO item VALUES (1, 'new')")
+	r.wait()
+	locker := r.target.Connect(t, appDatabase)
+	_, err := locker.Exec(t.Context(), "BEGIN; UPDATE item SET name = 'locked'")
+	require.NoError(t, err)
+	r.onSource("UPDATE item SET name = 'changed'")
+	r.awaitBlocked()
+	b, observer := r.shipWorker(), connectBackend(t, r.source)
+	oldest := time.Duration(0)
+	for start := time.Now(); time.Since(start) < 6*time.Second && wait(t.Context(), 50*time.Millisecond); {
+		var age float64
+		require.NoError(t, observer.conn.QueryRow(t.Context(), `SELECT coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float8
+			FROM pg_stat_activity WHERE pid = $1`, b.pid).Scan(&age))
+		oldest = max(oldest, time.Duration(age*float64(time.Second)))
+	}
+	t.Logf("its oldest transaction took %s", oldest)
+	require.Positive(t, oldest)
+	require.Less(t, oldest, 3*time.Second)
+	_, err = locker.Exec(t.Context(), "ROLLBACK")
+	require.NoError(t, err)
+	r.wait()
+	r.requireEqual("item")
 }

@@ -24,6 +24,7 @@ func (r *replica) stopsPromptly(mode pgtest.Mode) {
 
 // The server stops in every mode while workers are idle, and goes on afterwards.
 func TestWorkersStop(t *testing.T) {
+	t.Parallel()
 	for name, mode := range map[string]pgtest.Mode{
 		"smart": pgtest.Smart, "fast": pgtest.Fast, "immediate": pgtest.Immediate} {
 		t.Run(name, func(t *testing.T) {
@@ -68,6 +69,7 @@ func TestWorkersStopWhileShipping(t *testing.T) {
 // A node in the same server is a session that a smart stop waits for: it must not
 // wait for ever.
 func TestWorkersStopWithOwnNode(t *testing.T) {
+	t.Parallel()
 	r := startBare(t, pgtest.Preload(true))
 	r.source.Database(t, "node")
 	r.source.Exec(t, "node", "CREATE TABLE item (id int PRIMARY KEY, name text)")

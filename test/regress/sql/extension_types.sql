@@ -74,33 +74,13 @@ call kit.each('create table kit.%3$I (v %2$s, n int); alter table kit.%3$I repli
 \c postgres
 create database regress_courier_extension_types template :"source";
 \c :source
-\set SHOW_CONTEXT never
-set client_min_messages = warning;
-create extension pg_courier cascade;
-select courier.create_node('eu', format('host=%s port=%s dbname=regress_courier_extension_types user=%s',
-    coalesce(nullif(split_part(current_setting('unix_socket_directories'), ',', 1), ''), 'localhost'),
-    current_setting('port'), current_user));
-select dblink_connect('target', 'courier_eu');
+\set target regress_courier_extension_types
+\i ../test/regress/include/target.sql
+\i ../test/regress/include/compare.sql
 create function kit.ship(out shipped bigint, out tables int, out row_count bigint, out differ text) language plpgsql as $$
-declare
-    name text;
-    rows_of text;
-    here text[];
-    there text[];
 begin
     shipped := courier.ship('s');
-    row_count := 0;
-    tables := 0;
-    for name in select r.relation::text from courier.replication_set_table r order by r.relation loop
-        rows_of := format('select array(select x::text from %s x order by x::text collate "C")', name);
-        execute rows_of into here;
-        select d.r into there from dblink('target', rows_of) d (r text[]);
-        tables := tables + 1;
-        row_count := row_count + cardinality(here);
-        if here is distinct from there then
-            differ := concat_ws('; ', differ, format('%s: here %s, there %s', name, here, there));
-        end if;
-    end loop;
+    select c.tables, c.row_count, c.differ into tables, row_count, differ from pg_temp.compare_sides() c;
 end
 $$;
 select count(*) = (select 1 + 2 * count(*) + count(*) filter (where k) from kit.type) as added

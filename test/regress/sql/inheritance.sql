@@ -17,33 +17,15 @@ create table shop.city_home (primary key (id)) inherits (shop.city);
 \c postgres
 create database regress_courier_inheritance template :"source";
 \c :source
-\set SHOW_CONTEXT never
-set client_min_messages = warning;
-create extension pg_courier cascade;
-select courier.create_node('eu', format('host=%s port=%s dbname=regress_courier_inheritance user=%s',
-    coalesce(nullif(split_part(current_setting('unix_socket_directories'), ',', 1), ''), 'localhost'),
-    current_setting('port'), current_user));
-select dblink_connect('target', 'courier_eu');
+\set target regress_courier_inheritance
+\i ../test/regress/include/target.sql
 select courier.replication_set_add_table('default', format('shop.%I', t))
 from unnest('{place,city,capital,bag,bag_child}'::text[]) t;
+\i ../test/regress/include/compare.sql
 create function public.ship(out shipped bigint, out row_count bigint, out differ text) language plpgsql as $$
-declare
-    name text;
-    rows_of text;
-    here text[];
-    there text[];
 begin
     shipped := courier.ship('s');
-    row_count := 0;
-    for name in select r.relation::text from courier.replication_set_table r order by 1 loop
-        rows_of := format('select array(select t::text from only %s t order by t::text collate "C")', name);
-        execute rows_of into here;
-        select d.r into there from dblink('target', rows_of) d (r text[]);
-        row_count := row_count + cardinality(here);
-        if here is distinct from there then
-            differ := concat_ws('; ', differ, format('%s: here %s, there %s', name, here, there));
-        end if;
-    end loop;
+    select c.row_count, c.differ into row_count, differ from pg_temp.compare_sides('select x::text from only %s x') c;
 end
 $$;
 

@@ -50,12 +50,8 @@ create table shop.booking_late (id int primary key, room int, during int4range, 
 \c postgres
 create database regress_courier_keys template :"source";
 \c :source
-\set SHOW_CONTEXT never
-set client_min_messages = warning;
-create extension pg_courier cascade;
-select courier.create_node('eu', format('host=%s port=%s dbname=regress_courier_keys user=%s',
-    coalesce(nullif(split_part(current_setting('unix_socket_directories'), ',', 1), ''), 'localhost'),
-    current_setting('port'), current_user));
+\set target regress_courier_keys
+\i ../test/regress/include/target.sql
 
 -- tables of one key column each; the same on the target
 create function public.key_types() returns table (name text, definition text, k text[]) language sql as $$
@@ -92,7 +88,6 @@ create function public.key_types() returns table (name text, definition text, k 
            ('tsvector', 'tsvector', array['', '''a'':1', '''it''''s'':1B', '''b'''])
 $$;
 create schema kind;
-select dblink_connect('target', 'courier_eu');
 select dblink_exec('target', 'create schema kind');
 do $$
 declare
@@ -114,26 +109,12 @@ select courier.replication_set_add_all_tables('default', '{kind}') = (select cou
 select courier.create_subscription('s', 'eu', '{default,inserts}', copy_data => false) is not null as created;
 
 -- ships, and compares the rows of all tables on both sides
+\i ../test/regress/include/compare.sql
 create function public.ship(out shipped bigint, out tables int, out row_count bigint, out differ text)
 language plpgsql set timezone = utc set datestyle = iso set intervalstyle = postgres as $$
-declare
-    name text;
-    here text[];
-    there text[];
 begin
     shipped := courier.ship('s');
-    tables := 0;
-    row_count := 0;
-    for name in select t.relation::text from courier.replication_set_table t order by 1 loop
-        execute format('select array(select t::text from %s t order by t::text collate "C")', name) into here;
-        select d.r into there
-        from dblink('target', format('select array(select t::text from %s t order by t::text collate "C")', name)) d (r text[]);
-        tables := tables + 1;
-        row_count := row_count + cardinality(here);
-        if here is distinct from there then
-            differ := concat_ws('; ', differ, format('%s: here %s, there %s', name, here, there));
-        end if;
-    end loop;
+    select c.tables, c.row_count, c.differ into tables, row_count, differ from pg_temp.compare_sides() c;
 end
 $$;
 create procedure public.each_kind(command text) language plpgsql as $$

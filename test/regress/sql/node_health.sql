@@ -52,5 +52,4 @@ reset role;
 insert into courier.node_state (node_name, state, since) values ('x', 'tired', now());
 
 drop extension pg_courier;
-drop server courier_eu, courier_us cascade;
 drop role regress_courier_nobody;

@@ -64,41 +64,18 @@ create table shop.bag (v text, region text) partition by hash (v);
 create table shop.bag_0 partition of shop.bag for values with (modulus 2, remainder 0);
 create table shop.bag_1 partition of shop.bag for values with (modulus 2, remainder 1);
 \c :source
-\set SHOW_CONTEXT never
-set client_min_messages = warning;
-create extension pg_courier cascade;
-select courier.create_node('eu', format('host=%s port=%s dbname=regress_courier_partitions user=%s',
-    coalesce(nullif(split_part(current_setting('unix_socket_directories'), ',', 1), ''), 'localhost'),
-    current_setting('port'), current_user));
-select dblink_connect('target', 'courier_eu');
+\set target regress_courier_partitions
+\i ../test/regress/include/target.sql
 select courier.replication_set_add_table('default', format('shop.%I', t))
 from unnest('{alike,other,here_only,there_only,bag,no_key,some_eu,child}'::text[]) t;
 
 -- ships, and compares what both sides have of all tables
+\i ../test/regress/include/compare.sql
 create function public.ship(out shipped bigint, out row_count bigint, out differ text)
 language plpgsql set datestyle = iso as $$
-declare
-    t record;
-    rows_of text;
-    here text[];
-    there text[];
 begin
     shipped := courier.ship('s');
-    row_count := 0;
-    for t in
-        select r.relation, string_agg(quote_ident(a.attname), ', ' order by a.attname) as columns
-        from courier.replication_set_table r join pg_attribute a on a.attrelid = r.relation
-        where a.attnum > 0 and not a.attisdropped
-        group by r.relation order by r.relation::text
-    loop
-        rows_of := format('select array(select r::text from (select %s from %s) r order by r::text collate "C")', t.columns, t.relation);
-        execute rows_of into here;
-        select d.r into there from dblink('target', rows_of) d (r text[]);
-        row_count := row_count + cardinality(here);
-        if here is distinct from there then
-            differ := concat_ws('; ', differ, format('%s: here %s, there %s', t.relation, here, there));
-        end if;
-    end loop;
+    select c.row_count, c.differ into row_count, differ from pg_temp.compare_sides('select x::text from (select %2$s from %1$s) x') c;
 end
 $$;
 create function public.error_of(command text) returns text language plpgsql as $$
@@ -230,6 +207,17 @@ create server files foreign data wrapper file_fdw;
 create foreign table shop.with_foreign_1 partition of shop.with_foreign for values in (1) server files options (program 'true');
 select error_of($$select courier.replication_set_add_table('inserts', 'shop.with_foreign')$$)
 from courier.create_replication_set('inserts', replicate_update => false, replicate_delete => false);
+
+-- DDL of others does not wait for whoever holds a captured partition
+select dblink_connect('other', format('host=%s port=%s dbname=%s user=%s',
+    coalesce(nullif(split_part(current_setting('unix_socket_directories'), ',', 1), ''), 'localhost'),
+    current_setting('port'), current_database(), current_user));
+select dblink_exec('other', 'begin'), dblink_exec('other', 'truncate shop.alike_1');
+set lock_timeout = '2s';
+create temp table passing (id int);
+alter table passing add column n int;
+reset lock_timeout;
+select dblink_exec('other', 'rollback'), dblink_disconnect('other');
 
 select courier.drop_subscription('s');
 select count(*) from pg_trigger where tgname like '!%';

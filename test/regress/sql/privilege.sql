@@ -47,6 +47,7 @@ from (values ($$select courier.create_node('x', 'dbname=x')$$),
              ($$select courier.alter_subscription_enable('s')$$),
              ($$select courier.alter_subscription_disable('s')$$),
              ($$select courier.wait_for_subscription('s')$$),
+             ($$select courier.reset_statistics()$$),
              ($$select courier.drop_subscription('s')$$)) c (command)
 cross join lateral pg_temp.error_of(c.command) e;
 reset role;
@@ -65,7 +66,7 @@ order by p.proname collate "C";
 set role regress_courier_nobody;
 select subscription_name, node_name, state, last_error, last_error_sqlstate, last_error_hint from courier.subscription_status;
 select * from courier.node_status;
-select * from courier.stat_subscription where false;
+select subscription_name, shipped from courier.stat_subscription where false;
 select sum(chunks) from courier.queue_status;
 select * from courier.dead_letter;
 select * from courier.subscription;

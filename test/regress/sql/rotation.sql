@@ -208,7 +208,7 @@ update courier.queue_current set segment = 3;
 create procedure pg_temp.advance(n int) language plpgsql as $$
 begin
     for i in 1..n loop
-        update courier.subscription_state set shipped = i;
+        update courier.subscription_state set last_error = i;
         if i % 20 = 0 then
             commit;
         end if;
@@ -225,13 +225,13 @@ select * from courier.housekeep();
 select pg_relation_size('courier.subscription_state') as bytes, pg_relation_size('courier.subscription_state_pkey') as index_bytes;
 table courier.subscription_state \gset after_
 select :'before_subscription_id' = :'after_subscription_id' and :'before_durable_position' = :'after_durable_position'
-   and :'before_updated_at' = :'after_updated_at' and :'after_shipped' = '4000' as same;
+   and :'before_updated_at' = :'after_updated_at' and :'after_last_error' = '4000' as same;
 select * from courier.housekeep();
 -- not while somebody uses it
 call pg_temp.advance(4000);
 select dblink_exec('other', 'commit');
 select dblink_exec('other', 'begin');
-select dblink_exec('other', 'update courier.subscription_state set shipped = 1');
+select dblink_exec('other', 'update courier.subscription_state set last_error = null');
 select * from courier.housekeep();
 select dblink_exec('other', 'rollback');
 select * from courier.housekeep();

@@ -301,6 +301,42 @@ insert into shop.kind (id, status, kind, tags, info, price, code) select 9, stat
 select courier.ship('s');
 select target('select id from shop.kind order by 1');
 
+-- a dropped table: what is queued of it still goes by its filters, and by each
+-- set's own operations
+create table shop.brief (id int primary key, n int);
+select on_target('create table shop.brief (id int primary key, n int)');
+select courier.create_replication_set('inserts', replicate_update => false, replicate_delete => false);
+select courier.create_subscription('b', 'eu', '{cheap,inserts}', copy_data => false) is not null as created;
+select courier.replication_set_add_table('cheap', 'shop.brief', row_filter => 'n > 10');
+select courier.replication_set_add_table('inserts', 'shop.brief', row_filter => 'n < 0');
+insert into shop.brief values (1, 1), (2, 12), (3, -3), (4, 14), (5, 5), (6, -6);
+update shop.brief set n = n + 10 where id in (1, 6);
+update shop.brief set n = 0 where id = 4;
+update shop.brief set n = 6 where id = 5;
+delete from shop.brief where id = 3;
+drop table shop.brief;
+select table_name, filters from courier.dropped_table t
+cross join lateral (select array_agg(f.set_name order by f.set_name) as filters from courier.dropped_table_filter f
+                    where f.subscription_id = t.subscription_id and f.relation = t.relation) f;
+select courier.ship('b');
+select target('select id || '' '' || n from shop.brief order by id');
+insert into shop.item (id, title, cost) values (22, 'later', 0);
+select courier.ship('b');
+select count(*) from courier.dropped_table_filter;
+-- the queue might have been emptied behind the drop
+update courier.queue_current set truncated_xid = pg_current_xact_id();
+insert into shop.item (id, title, cost) values (23, 'later still', 0);
+select courier.ship('b');
+select count(*) from courier.dropped_table_filter;
+select courier.drop_subscription('b');
+
+-- ALTER TABLE changes no configuration, and so waits for none, unless it renames
+create table shop.unrelated (id int primary key);
+select generation as before from courier.configuration \gset
+alter table shop.unrelated add column n int;
+alter table shop.item alter column cost set default 5;
+select generation - :before as changes from courier.configuration;
+
 -- nothing is left behind
 select courier.drop_subscription('s');
 select courier.drop_node('eu');

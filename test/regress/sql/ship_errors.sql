@@ -89,6 +89,8 @@ select code, message, hint from ship_error('s');
 select on_target('alter table shop.a alter v type int using id');
 insert into shop.a values (8, 'no number', 8);
 select code, message, hint from ship_error('s');
+select on_target('alter table shop.a alter v type varchar(4)');
+select code, message, hint from ship_error('s');
 select on_target('alter table shop.a alter v type text');
 select code, message, hint from ship_error('s');
 

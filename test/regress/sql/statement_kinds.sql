@@ -16,36 +16,18 @@ create table shop.image (id int primary key, picture oid);
 \c postgres
 create database regress_courier_statement_kinds template :"source";
 \c :source
-\set SHOW_CONTEXT never
-set client_min_messages = warning;
-create extension pg_courier cascade;
+\set target regress_courier_statement_kinds
+\i ../test/regress/include/target.sql
 select format('host=%s port=%s dbname=%s user=%s',
     coalesce(nullif(split_part(current_setting('unix_socket_directories'), ',', 1), ''), 'localhost'),
     current_setting('port'), quote_literal(:'source'), current_user) as here \gset
-select courier.create_node('eu', format('host=%s port=%s dbname=regress_courier_statement_kinds user=%s',
-    coalesce(nullif(split_part(current_setting('unix_socket_directories'), ',', 1), ''), 'localhost'),
-    current_setting('port'), current_user));
-select dblink_connect('target', 'courier_eu');
 select courier.replication_set_add_all_tables('default', '{shop}');
 select courier.create_subscription('s', 'eu', copy_data => false) is not null as created;
+\i ../test/regress/include/compare.sql
 create function public.ship(out shipped text, out row_count bigint, out differ text) language plpgsql as $$
-declare
-    name text;
-    rows_of text;
-    here text[];
-    there text[];
 begin
     shipped := courier.ship('s');
-    row_count := 0;
-    for name in select r.relation::text from courier.replication_set_table r order by 1 loop
-        rows_of := format('select array(select x::text from %s x order by x::text collate "C")', name);
-        execute rows_of into here;
-        select d.r into there from dblink('target', rows_of) d (r text[]);
-        row_count := row_count + cardinality(here);
-        if here is distinct from there then
-            differ := concat_ws('; ', differ, format('%s: here %s, there %s', name, here, there));
-        end if;
-    end loop;
+    select c.row_count, c.differ into row_count, differ from pg_temp.compare_sides() c;
 end
 $$;
 

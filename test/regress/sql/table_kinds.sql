@@ -22,14 +22,8 @@ create foreign table shop.a_foreign_table (id int) server elsewhere;
 \c postgres
 create database regress_courier_table_kinds template :"source";
 \c :source
-\set SHOW_CONTEXT never
-set client_min_messages = warning;
-create extension if not exists dblink;
-create extension pg_courier;
-select courier.create_node('eu', format('host=%s port=%s dbname=regress_courier_table_kinds user=%s',
-    coalesce(nullif(split_part(current_setting('unix_socket_directories'), ',', 1), ''), 'localhost'),
-    current_setting('port'), current_user));
-select dblink_connect('target', 'courier_eu');
+\set target regress_courier_table_kinds
+\i ../test/regress/include/target.sql
 create temp table a_temp_table (id int primary key);
 create function pg_temp.error_of(command text) returns text language plpgsql as $$
 declare
@@ -62,24 +56,11 @@ select courier.replication_set_add_table('default', 'shop.volatile');
 set client_min_messages = warning;
 select courier.replication_set_add_table('default', 'shop.' || t) from unnest('{item,other,typed}'::text[]) t;
 select courier.create_subscription('s', 'eu', copy_data => false) is not null as created;
+\i ../test/regress/include/compare.sql
 create function public.ship(out shipped text, out row_count bigint, out differ text) language plpgsql as $$
-declare
-    name text;
-    rows_of text;
-    here text[];
-    there text[];
 begin
     shipped := courier.ship('s');
-    row_count := 0;
-    for name in select r.relation::text from courier.replication_set_table r order by 1 loop
-        rows_of := format('select array(select x::text from %s x order by x::text collate "C")', name);
-        execute rows_of into here;
-        select d.r into there from dblink('target', rows_of) d (r text[]);
-        row_count := row_count + cardinality(here);
-        if here is distinct from there then
-            differ := concat_ws('; ', differ, format('%s: here %s, there %s', name, here, there));
-        end if;
-    end loop;
+    select c.row_count, c.differ into row_count, differ from pg_temp.compare_sides() c;
 end
 $$;
 insert into shop.volatile values (1, 'captured'), (2, 'captured');

@@ -48,12 +48,8 @@ select dblink_connect('target', :'target');
 select courier.replication_set_add_all_tables('default', '{shop}');
 
 -- ships, and compares; says how often batches had to be sent row by row
+\i ../test/regress/include/compare.sql
 create function public.ship(out shipped text, out hint text, out row_count bigint, out differ text) language plpgsql as $$
-declare
-    name text;
-    rows_of text;
-    here text[];
-    there text[];
 begin
     begin
         shipped := courier.ship('s');
@@ -62,16 +58,7 @@ begin
         shipped := sqlstate || ' ' || regexp_replace(sqlerrm, 'transaction \d+', 'transaction XID');
         hint := regexp_replace(hint, 'skip_transaction\(.*', 'skip_transaction(...)');
     end;
-    row_count := 0;
-    for name in select r.relation::text from courier.replication_set_table r order by 1 loop
-        rows_of := format('select array(select x::text from %s x order by x::text collate "C")', name);
-        execute rows_of into here;
-        select d.r into there from dblink('target', rows_of) d (r text[]);
-        row_count := row_count + cardinality(here);
-        if here is distinct from there then
-            differ := concat_ws('; ', differ, format('%s: here %s, there %s', name, here, there));
-        end if;
-    end loop;
+    select c.row_count, c.differ into row_count, differ from pg_temp.compare_sides() c;
 end
 $$;
 

@@ -1,0 +1,40 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// An administrator who is no superuser copies, in either direction, and imports,
+// with a role of the node that has a password and the privileges that are
+// documented; what is made here is his own.
+func TestCopyTableAsMember(t *testing.T) {
+	r := startPlain(t)
+	r.onSource("CREATE EXTENSION postgres_fdw; CREATE ROLE clerk LOGIN; GRANT postgres TO clerk")
+	r.onSource("CREATE SCHEMA staging AUTHORIZATION clerk")
+	const table = "CREATE TABLE item (id int PRIMARY KEY, name text); "
+	const rows = "INSERT INTO item SELECT i, 'item ' || i FROM generate_series(1, 1000) i"
+	r.onTargetAsRole(table + rows)
+	r.onTargetAsRole("CREATE TABLE back (id int, name text)")
+	r.onTarget("CREATE TABLE secret (id int PRIMARY KEY)")
+
+	conn := r.source.Connect(t, appDatabase)
+	run := func(sql string) error {
+		_, err := conn.Exec(t.Context(), sql)
+		return err
+	}
+	require.NoError(t, run("SET ROLE clerk"))
+	require.NoError(t, run("SELECT courier.copy_table('eu', 'item', 'staging.item')"))
+	require.Equal(t, "clerk", r.sourceValue("SELECT relowner::regrole FROM pg_class WHERE oid = 'staging.item'::regclass"))
+	require.NoError(t, run("SELECT courier.copy_table('eu', 'staging.item', 'back', '{\"chunk_rows\": 300}')"))
+	require.Equal(t, "1000", r.targetValue("SELECT count(*) FROM back"))
+	require.NoError(t, run("SELECT courier.import_tables('eu', 'public', 'staging', '{back}')"))
+	require.NoError(t, run("SELECT count(*) FROM staging.back"))
+
+	err := run("SELECT courier.copy_table('eu', 'secret', 'staging.secret')")
+	require.ErrorContains(t, err, `permission denied for table secret on node "eu"`)
+	require.Equal(t, "f", r.sourceValue("SELECT to_regclass('staging.secret') IS NOT NULL"))
+	require.NotContains(t, r.source.LogTail(1<<20), "correct horse")
+	require.NotContains(t, r.target.LogTail(1<<20), "correct horse")
+}

@@ -1,0 +1,37 @@
+-- ON CONFLICT.
+create table fruit (id int primary key, name text, n int default 0, constraint fruit_name unique (name));
+insert into fruit values (1, 'apple'), (2, 'pear');
+insert into fruit values (1, 'quince') on conflict do nothing;
+insert into fruit values (1, 'quince') on conflict (id) do update set name = excluded.name, n = fruit.n + 1 returning *;
+insert into fruit values (3, 'pear') on conflict (name) do update set n = fruit.n + 10 returning *;
+insert into fruit values (3, 'pear') on conflict on constraint fruit_name do update set n = excluded.n + 100;
+insert into fruit values (2, 'quince') on conflict (id) do nothing;
+insert into fruit values (2, 'quince') on conflict (id) do update set name = excluded.name;
+insert into fruit values (4, 'fig'), (4, 'kiwi') on conflict (id) do update set name = excluded.name;
+insert into fruit values (4, 'fig'), (4, 'kiwi') on conflict (id) do nothing;
+insert into fruit as f values (1, 'x', 5) on conflict (id) do update set n = excluded.n where f.n > 3 returning *;
+insert into fruit as f values (1, 'x', 5) on conflict (id) do update set n = excluded.n where f.n < 3 returning *;
+insert into fruit values (1, 'x') on conflict (n) do nothing;
+insert into fruit values (1, 'x') on conflict (id) do update set id = 50;
+insert into fruit values (60, 'lime') on conflict (id) do update set (name, n) = (select 'sub', 60) returning *;
+insert into fruit values (60, 'lime') on conflict (id) do update set (name, n) = (select 'sub', 60) returning *;
+table fruit order by id;
+create table partial (k text, active boolean, v int, id int primary key);
+create unique index partial_active on partial (k) where active;
+create unique index partial_lower on partial (lower(k), v);
+insert into partial values ('a', true, 1, 1), ('a', false, 2, 2);
+insert into partial values ('a', true, 3, 3) on conflict (k) where active do update set v = excluded.v;
+insert into partial values ('A', false, 2, 4) on conflict (lower(k), v) do update set k = 'was ' || partial.k;
+insert into partial values ('a', true, 9, 5) on conflict do nothing;
+table partial order by id;
+create table halves (id int, half text, v int, primary key (id, half)) partition by list (half);
+create table halves_a partition of halves for values in ('a');
+create table halves_b partition of halves for values in ('b');
+insert into halves values (1, 'a', 1), (1, 'b', 1) on conflict (id, half) do update set v = halves.v + 1;
+insert into halves values (1, 'a', 1), (1, 'b', 1), (2, 'b', 5) on conflict (id, half) do update set v = halves.v + 1;
+insert into halves_a values (1, 'a', 1) on conflict (id, half) do update set v = 100;
+table halves order by 1, 2;
+with source (id, name) as (values (1, 'from cte'), (7, 'new'))
+insert into fruit select id, name from source on conflict (id) do update set name = excluded.name || '!' returning id, name;
+insert into fruit (id, name) select id, name from fruit on conflict (id) do update set n = fruit.n * 2;
+table fruit order by id;
