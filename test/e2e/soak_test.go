@@ -78,7 +78,7 @@ func TestSoak(t *testing.T) {
 	r.addKeyless("journal")
 	r.subscribe("{default,log}", false)
 	sizes := map[string]func() int64{"courier_target.progress": watchSizes(t, r.target, "courier_target.progress")}
-	for _, table := range []string{"subscription_state", "table_state", "queue_current", "configuration"} {
+	for _, table := range []string{"subscription_state", "subscription_statistics", "table_statistics", "queue_current", "configuration"} {
 		sizes["courier."+table] = watchSizes(t, r.source, "courier."+table)
 	}
 
