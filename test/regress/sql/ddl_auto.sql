@@ -182,6 +182,15 @@ select on_target('select string_agg(attribute_name, '','' order by ordinal_posit
 alter table item drop column dims;
 drop type size;
 
+-- nothing to do between two commands of a transaction
+begin;
+alter table item add column passing int;
+update item set name = name;
+alter table item drop column passing;
+commit;
+select courier.ship('s') > 0 as shipped;
+select same_rows('item');
+
 -- partitions
 create table part_2 partition of part for values from ('2025-01-01') to ('2026-01-01');
 insert into part (item, at) values (3, '2025-05-05');
