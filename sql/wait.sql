@@ -52,9 +52,14 @@ begin
         present := courier.find_subscription(wait_for_subscription.subscription_name);
         select t.* into state from courier.subscription_state t
         where t.subscription_id = present.subscription_id;
-        -- While the position is null, existing rows are still being copied.
+        -- While the position is null, existing rows are still being copied; those of
+        -- a table added since, while it is from before that.
         if state.position is not null and state.state <> 'copying'
-           and courier.is_applied(state.position, target) then
+           and courier.is_applied(state.position, target)
+           and not (present.copy_data and exists (
+               select from courier.subscription_table t
+               where t.subscription_id = present.subscription_id
+                 and pg_snapshot_xmax(t.added) > pg_snapshot_xmax(split_part(state.position, '|', 1)::pg_snapshot))) then
             return true;
         elsif not present.enabled or state.state = 'disabled' then
             raise exception using
