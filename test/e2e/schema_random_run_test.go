@@ -245,6 +245,7 @@ var streamCodes = []string{
 	"42704",          // the transaction could not be prepared
 	"24000",          // no row for WHERE CURRENT OF
 	"55006",          // TRUNCATE or DDL of a table whose deferred triggers are still to fire
+	"42883",          // the search_path has no operators of an extension's type
 	"25P01", "25001", // after steps were left out: no transaction; one that has begun
 }
 
