@@ -319,6 +319,45 @@ revoke execute on function courier.refuse_concurrent_ddl(text, oid[]) from publi
 comment on function courier.refuse_concurrent_ddl(text, oid[]) is
     'event trigger, at the start of a command that runs CONCURRENTLY: an error if a set replicates the DDL of its table';
 
+-- Called before a table becomes a partition: the sets of the partitioned table
+-- capture it from then on, and it can't have triggers of its own beside theirs.
+create function courier.before_attach_partition(parent oid, partition oid) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    other text;
+begin
+    if not exists (select from courier.replication_set_table t where t.relation = partition)
+       or not exists (select from courier.replication_set_table t
+                      where t.relation in (select p.relid from pg_partition_ancestors(parent::regclass) p)) then
+        return;
+    end if;
+    perform courier.lock_configuration();
+    select t.set_name into other
+    from courier.replication_set_table t
+    where t.relation = partition and not exists (
+        select from courier.replication_set_table r
+        where r.set_name = t.set_name and r.relation in (select p.relid from pg_partition_ancestors(parent::regclass) p))
+    order by t.set_name limit 1;
+    if found then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('%s cannot become a partition of %s: it is in replication set "%s", and that is not',
+                             partition::regclass, parent::regclass, other),
+            hint = format('Run first SELECT courier.replication_set_remove_table(%L, %L);', other, partition::regclass);
+    end if;
+    perform courier.forget_tables(array[partition], array[n.nspname], array[c.relname])
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = partition;
+    perform courier.sync_row_filters();
+    perform courier.sync_capture();
+end
+$$;
+revoke execute on function courier.before_attach_partition(oid, oid) from public;
+comment on function courier.before_attach_partition(oid, oid) is
+    'event trigger, before ATTACH PARTITION: takes the table out of the sets that its partitioned table is in';
+
 -- What to drop on the nodes, made up from what was dropped here, so that it is
 -- right for DROP SCHEMA, DROP OWNED and whatever functions do as well. IF
 -- EXISTS: what is gone there already is as it should be.

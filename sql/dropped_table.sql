@@ -77,44 +77,65 @@ revoke execute on function courier.forget_settled_tables(int) from public;
 comment on function courier.forget_settled_tables(int) is
     'removes the dropped tables of which a subscription has sent everything for good and the queue has nothing any more; returns them';
 
+-- Takes tables out of all sets. What is queued of them goes by the names given.
+create function courier.forget_tables(relations oid[], schema_names name[], table_names name[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into courier.dropped_table as d
+    select s.subscription_id, g.relation, g.schema_name, g.table_name,
+           case when bool_and(t.columns is not null)
+                then array(select distinct u.column_name
+                           from courier.replication_set_table v cross join unnest(v.columns) u (column_name)
+                           where v.relation = g.relation and v.set_name = any (s.replication_sets))
+           end,
+           bool_or(r.replicate_insert), bool_or(r.replicate_update),
+           bool_or(r.replicate_delete), bool_or(r.replicate_truncate),
+           (array_agg(t.added order by pg_snapshot_xmax(t.added), pg_snapshot_xmin(t.added)))[1],
+           pg_current_xact_id()
+    from unnest(relations, schema_names, table_names) g (relation, schema_name, table_name)
+    join courier.replication_set_table t on t.relation = g.relation
+    join courier.replication_set r on r.set_name = t.set_name
+    join courier.subscription s on t.set_name = any (s.replication_sets) and s.start_position is not null
+    group by s.subscription_id, s.replication_sets, g.relation, g.schema_name, g.table_name
+    -- a partition that was attached, detached, and added again
+    on conflict on constraint dropped_table_pkey do update
+    set schema_name = excluded.schema_name, table_name = excluded.table_name, columns = excluded.columns,
+        replicate_insert = excluded.replicate_insert, replicate_update = excluded.replicate_update,
+        replicate_delete = excluded.replicate_delete, replicate_truncate = excluded.replicate_truncate,
+        dropped_by = excluded.dropped_by;
+    insert into courier.dropped_table_filter
+    select f.subscription_id, f.relation, f.set_name, f.filter_id,
+           f.replicate_insert, f.replicate_update, f.replicate_delete, f.added
+    from courier.subscription_row_filter f
+    join courier.dropped_table t on t.subscription_id = f.subscription_id and t.relation = f.relation
+    where f.relation = any (relations)
+    on conflict do nothing;
+    delete from courier.replication_set_table t where t.relation = any (relations);
+end
+$$;
+revoke execute on function courier.forget_tables(oid[], name[], name[]) from public;
+comment on function courier.forget_tables(oid[], name[], name[]) is
+    'takes tables out of their sets; what was captured of them before still arrives';
+
 -- Runs as the owner of the extension, since anyone may drop a table of theirs;
 -- touches nothing unless one was in a set.
 create function courier.forget_dropped_tables() returns event_trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    dropped record;
 begin
-    if exists (
-        select from pg_event_trigger_dropped_objects() d
-        join courier.replication_set_table t on t.relation = d.objid
-        where d.classid = 'pg_class'::regclass and d.objsubid = 0) then
-        insert into courier.dropped_table
-        select s.subscription_id, d.objid, d.schema_name, d.object_name,
-               case when bool_and(t.columns is not null)
-                    then array(select distinct u.column_name
-                               from courier.replication_set_table v cross join unnest(v.columns) u (column_name)
-                               where v.relation = d.objid and v.set_name = any (s.replication_sets))
-               end,
-               bool_or(r.replicate_insert), bool_or(r.replicate_update),
-               bool_or(r.replicate_delete), bool_or(r.replicate_truncate),
-               (array_agg(t.added order by pg_snapshot_xmax(t.added), pg_snapshot_xmin(t.added)))[1],
-               pg_current_xact_id()
-        from pg_event_trigger_dropped_objects() d
-        join courier.replication_set_table t on t.relation = d.objid
-        join courier.replication_set r on r.set_name = t.set_name
-        join courier.subscription s on t.set_name = any (s.replication_sets) and s.start_position is not null
-        where d.classid = 'pg_class'::regclass and d.objsubid = 0
-        group by s.subscription_id, s.replication_sets, d.objid, d.schema_name, d.object_name;
-        insert into courier.dropped_table_filter
-        select f.subscription_id, f.relation, f.set_name, f.filter_id,
-               f.replicate_insert, f.replicate_update, f.replicate_delete, f.added
-        from courier.subscription_row_filter f
-        join courier.dropped_table t on t.subscription_id = f.subscription_id and t.relation = f.relation
-        join pg_event_trigger_dropped_objects() d on d.objid = f.relation
-        where d.classid = 'pg_class'::regclass and d.objsubid = 0;
-        delete from courier.replication_set_table t
-        using pg_event_trigger_dropped_objects() d
-        where d.classid = 'pg_class'::regclass and d.objsubid = 0 and t.relation = d.objid;
+    select array_agg(d.objid) as relations, array_agg(d.schema_name::name) as schema_names,
+           array_agg(d.object_name::name) as table_names
+    into dropped
+    from pg_event_trigger_dropped_objects() d
+    where d.classid = 'pg_class'::regclass and d.objsubid = 0
+      and exists (select from courier.replication_set_table t where t.relation = d.objid);
+    if dropped.relations is not null then
+        perform courier.forget_tables(dropped.relations, dropped.schema_names, dropped.table_names);
     end if;
     delete from courier.replication_set_schema t
     using pg_event_trigger_dropped_objects() d

@@ -131,6 +131,8 @@ typedef void (*shmem_request_hook_type) (void);
 #define courier_is_owner(class, object) \
 	((class) == DatabaseRelationId ? \
 	 pg_database_ownercheck((object), GetUserId()) : \
+	 (class) == RelationRelationId ? \
+	 pg_class_ownercheck((object), GetUserId()) : \
 	 pg_extension_ownercheck((object), GetUserId()))
 #endif
 

@@ -24,6 +24,7 @@
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "miscadmin.h"
@@ -31,6 +32,7 @@
 #include "parser/parse_func.h"
 #include "tcop/cmdtag.h"
 #include "tcop/tcopprot.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -191,6 +193,42 @@ refuse_concurrent(OpenCommand *command, const char *tag)
 	PopActiveSnapshot();
 }
 
+/* A table that becomes a partition goes by the sets of the partitioned one. */
+static void
+prepare_attach(Node *stmt)
+{
+	AlterTableStmt *alter = (AlterTableStmt *) stmt;
+	Oid			types[] = {OIDOID, OIDOID};
+	bool		nulls[2] = {0};
+	Datum		args[2];
+	ListCell   *lc;
+
+	if (!IsA(stmt, AlterTableStmt))
+		return;
+	foreach(lc, alter->cmds)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+		Oid			parent;
+		Oid			partition;
+
+		if (cmd->subtype != AT_AttachPartition)
+			continue;
+		parent = RangeVarGetRelid(alter->relation, NoLock, true);
+		partition = RangeVarGetRelid(((PartitionCmd *) cmd->def)->name, NoLock,
+									 true);
+		if (get_rel_relkind(parent) != RELKIND_PARTITIONED_TABLE ||
+			!OidIsValid(partition) ||
+			!courier_is_owner(RelationRelationId, parent) ||
+			!courier_is_owner(RelationRelationId, partition))
+			continue;			/* and the command will be refused */
+		args[0] = ObjectIdGetDatum(parent);
+		args[1] = ObjectIdGetDatum(partition);
+		PushActiveSnapshot(GetLatestSnapshot());
+		call_sql("before_attach_partition", 2, types, args, nulls, NULL);
+		PopActiveSnapshot();
+	}
+}
+
 static void
 command_begins(Node *parsetree, const char *tag)
 {
@@ -204,6 +242,7 @@ command_begins(Node *parsetree, const char *tag)
 	MemoryContextSwitchTo(old_context);
 
 	refuse_concurrent(command, tag);
+	prepare_attach(command->copy);
 	if (drops_extension(parsetree))
 		call_sql("before_drop_extension", 0, NULL, NULL, NULL, NULL);
 }

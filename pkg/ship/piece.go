@@ -416,6 +416,8 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 	if after != "" {
 		script.Append(after)
 	}
+	// in the midst of a unit, what has cancelled each other out
+	p.empty = len(script.Statements()) == 0
 	return nil
 }
 

@@ -34,7 +34,9 @@ func setup(t *testing.T) *pgtest.Cluster {
 		FROM unnest(ARRAY['streams', 'retries', 'stops', 'resting']) name;
 		INSERT INTO t SELECT generate_series(1, 12345);
 		UPDATE courier.subscription_state SET shipper = 'sidecar';
-		INSERT INTO courier.subscription_statistics SELECT subscription_id, 7, 0, 0, 0, 0, 0, 0, 0 FROM courier.subscription;
+		INSERT INTO courier.subscription_statistics
+			(subscription_id, shipped, events, commands, batches, bytes, read_time, render_time, apply_time)
+		SELECT subscription_id, 7, 0, 0, 0, 0, 0, 0, 0 FROM courier.subscription;
 		UPDATE courier.subscription_state t SET state = 'retrying', next_retry_at = clock_timestamp() + interval '1 hour',
 			last_error = E'connect to node eu:\n\x1b[2J no', last_error_sqlstate = '08001', last_error_hint = 'Check it.'
 		FROM courier.subscription s WHERE s.subscription_id = t.subscription_id AND subscription_name = 'retries';

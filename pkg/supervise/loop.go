@@ -179,7 +179,7 @@ func (l *loop) session(ctx, abandon context.Context) (rest <-chan struct{}, err 
 	config := ship.Config{Session: sessions[0], Subscription: l.name, Shipper: shipperKind, Leased: true,
 		Stopping: ctx.Done(), Statistics: l.counted, Log: l.database.log, State: func(state string) { l.state.set(slog.LevelInfo, state, nil, 0) },
 		Open:    func(ctx context.Context) (session.Session, func(), error) { return l.openExtra(ctx, abandon) },
-		Applied: func(a ship.Applied) { l.database.config.Observer.Applied(l.database.name, l.name, a) }}
+		Applied: l.applied}
 	if held == 2 {
 		config.Reader = sessions[1]
 	}
@@ -202,6 +202,15 @@ func (l *loop) openExtra(ctx, abandon context.Context) (session.Session, func(),
 		s.Close(abandon)
 		budget.releaseExtra()
 	}, nil
+}
+
+// applied notes what has landed. One with a long backlog streams from its first
+// batch on, not when it has caught up; one that copies says so until it is done.
+func (l *loop) applied(a ship.Applied) {
+	if a.Batches > 0 && l.state.get().state != "copying" {
+		l.state.set(slog.LevelInfo, "streaming", nil, 0)
+	}
+	l.database.config.Observer.Applied(l.database.name, l.name, a)
 }
 
 const (

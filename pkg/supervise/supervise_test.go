@@ -164,6 +164,27 @@ func TestWorkIsFound(t *testing.T) {
 	require.Equal(t, int64(2), r.seen.applied.Inserted)
 }
 
+// TestBacklogStreams: a subscription that is behind streams before it has caught up.
+func TestBacklogStreams(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.Start(t)
+	source, target := pair(t, cluster)
+	extend(t, cluster, source, target)
+	cluster.Query(t, source, "SELECT courier.create_subscription('s', 'there', copy_data => false, options => '{\"batch_rows\": 1}')")
+	cluster.Exec(t, source, "INSERT INTO t VALUES (1, 'first')")
+	cluster.Exec(t, source, "INSERT INTO t VALUES (2, 'has to wait')")
+	holder := cluster.Connect(t, target)
+	_, err := holder.Exec(t.Context(), "BEGIN; INSERT INTO t VALUES (2, 'in the way')")
+	require.NoError(t, err)
+
+	r := startRunner(t, cluster.SocketDSN(source), nil)
+	cluster.Eventually(t, target, "SELECT count(*) FROM t", "1", waitLimit)
+	r.awaitSubscription("s", "streaming")
+	_, err = holder.Exec(t.Context(), "ROLLBACK")
+	require.NoError(t, err)
+	cluster.Eventually(t, target, "SELECT count(*) FROM t", "2", waitLimit)
+}
+
 // TestVersions: another release of the extension is not worked with.
 func TestVersions(t *testing.T) {
 	t.Parallel()

@@ -16,7 +16,7 @@ import (
 // Rows of a table that courier.copy_table() copies, and of a chunk of it: enough
 // chunks to be cut short among them again and again.
 const (
-	stockRows  = 9000
+	stockRows  = 24000
 	stockChunk = 100
 )
 

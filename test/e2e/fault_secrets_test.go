@@ -178,7 +178,7 @@ func (s *secretRun) violateConstraints() {
 // misfit lets the target have a column of another type, and no table.
 func (s *secretRun) misfit() {
 	s.insert("strict", "no number")
-	s.requireState("stopped", "22P02")
+	s.requireState("stopped", "42804")
 	s.onTarget("ALTER TABLE strict ALTER v TYPE text")
 	s.requireState("streaming", "")
 	s.onTarget("ALTER TABLE item RENAME TO mislaid")

@@ -28,7 +28,7 @@ func holdSnapshot(t *testing.T, cluster *pgtest.Cluster) {
 }
 
 // watchSizes keeps the largest size that a table has had, indexes included, until
-// stop, which gives it.
+// stop, which gives it. The server may crash meanwhile.
 func watchSizes(t *testing.T, cluster *pgtest.Cluster, relation string) (stop func() int64) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

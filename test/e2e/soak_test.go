@@ -18,6 +18,7 @@ import (
 )
 
 const (
+	shortSoak   = 20 * time.Second
 	soakWriters = 6
 	// soakPrepared is about how many transactions are prepared at a time. Each
 	// keeps its segment, of which there are three.
@@ -36,7 +37,7 @@ func soakTime(t *testing.T) time.Duration {
 	t.Helper()
 	text := os.Getenv("COURIER_SOAK_SECONDS")
 	if text == "" {
-		return 20 * time.Second
+		return shortSoak
 	}
 	seconds, err := strconv.Atoi(text)
 	require.NoError(t, err, "COURIER_SOAK_SECONDS")
@@ -47,6 +48,9 @@ func soakTime(t *testing.T) time.Duration {
 // soak is one run.
 type soak struct {
 	r *replica
+	// spread has a longer run use more keys: with vacuum held back, each version
+	// of a row is in the way of who looks for the next, here as there.
+	spread int
 
 	// pause is held, for reading, by those who write and for as long as they have
 	// a transaction; who measures something holds it for writing.
@@ -74,13 +78,13 @@ func TestSoak(t *testing.T) {
 	r.addKeyless("journal")
 	r.subscribe("{default,log}", false)
 	sizes := map[string]func() int64{"courier_target.progress": watchSizes(t, r.target, "courier_target.progress")}
-	for _, table := range []string{"subscription_state", "table_state", "queue_current", "configuration"} {
+	for _, table := range []string{"subscription_state", "subscription_statistics", "table_statistics", "queue_current", "configuration"} {
 		sizes["courier."+table] = watchSizes(t, r.source, "courier."+table)
 	}
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	k := &soak{r: r}
+	k := &soak{r: r, spread: int(length / shortSoak)}
 	var background, writers sync.WaitGroup
 	for _, cluster := range []*pgtest.Cluster{r.source, r.target} {
 		holdVacuum(t, cluster)
@@ -200,7 +204,7 @@ func (k *soak) watchQueue(ctx context.Context) {
 // lost at any time; what became of the transaction under way is then anybody's
 // guess.
 func (k *soak) write(ctx context.Context, number int, seed uint64, ended <-chan struct{}) error {
-	g := &generator{random: randomSource(seed, uint64(number)+10)}
+	g := &generator{random: randomSource(seed, uint64(number)+10), spread: k.spread}
 	for n := 0; !closed(ended); n++ {
 		conn, err := k.r.source.Open(ctx, appDatabase)
 		if err != nil {

@@ -30,7 +30,11 @@ var awkward = []string{"", "NULL", "plain", `back\slash`, "quo'te", `dou"ble`, "
 // generator makes random transactions.
 type generator struct {
 	random *rand.Rand
+	spread int // there are so many times as many keys; 0 for once
 }
+
+// pick chooses one of so many keys.
+func (g *generator) pick(keys int) int { return g.random.IntN(keys * max(1, g.spread)) }
 
 // transaction is the statements between BEGIN and the end.
 type transaction struct {
@@ -119,7 +123,7 @@ func (g *generator) statement() string {
 }
 
 func (g *generator) counter() string {
-	id, other, v := g.random.IntN(counters), g.random.IntN(counters), g.random.IntN(1000)
+	id, other, v := g.pick(counters), g.pick(counters), g.random.IntN(1000)
 	switch g.random.IntN(10) {
 	case 0:
 		return fmt.Sprintf("INSERT INTO counter VALUES (%d, %d, %s) ON CONFLICT DO NOTHING", id, v, g.nullable(30))
@@ -155,7 +159,7 @@ func (g *generator) label() string {
 }
 
 func (g *generator) document() string {
-	n := g.random.IntN(documents)
+	n := g.pick(documents)
 	a, b := n/8, quoted(fmt.Sprintf("b%d", n%8))
 	switch g.random.IntN(7) {
 	case 0, 1:
@@ -166,7 +170,7 @@ func (g *generator) document() string {
 	case 4:
 		return fmt.Sprintf("UPDATE document SET body = %s WHERE a = %d AND b = %s", g.body(), a, b)
 	case 5: // a new key, and the wide column is not touched
-		m := g.random.IntN(documents)
+		m := g.pick(documents)
 		return fmt.Sprintf("UPDATE document SET a = %d, b = %s WHERE a = %d AND b = %s AND NOT EXISTS (SELECT FROM document WHERE a = %[1]d AND b = %[2]s)",
 			m/8, quoted(fmt.Sprintf("b%d", m%8)), a, b)
 	}
@@ -185,7 +189,7 @@ func (g *generator) body() string {
 }
 
 func (g *generator) code() string {
-	n := g.random.IntN(labels)
+	n := g.pick(labels)
 	return awkward[n%len(awkward)] + fmt.Sprint(n/len(awkward))
 }
 

@@ -52,7 +52,7 @@ func some[T any](r *rand.Rand, of []T, least int) []T {
 var oddNames = []string{
 	`Upper %d`, `quo"te%d`, `apo'strophe %d`, `back\slash%d`, `dot.ted.%d`, `select %d`, `größe_%d`, `%d starts`,
 	`per%%cent %%s %d`, `dollar$$%d$1`, `semi;colon--%d`, `comma,(%d)`, `brace{%d}"`, ` space %d `, "tab\t%d", "line\n%d", `名前%d`,
-	`:colon:%d'`, `!bang%d`, `long_%d_` + `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx`,
+	`:colon:%d'`, `!bang%d`, `long_%d_` + `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx`,
 }
 
 // name is one that nothing else of the schema has.

@@ -182,11 +182,19 @@ select on_target('select string_agg(attribute_name, '','' order by ordinal_posit
 alter table item drop column dims;
 drop type size;
 
+-- nothing to do between two commands of a transaction
+begin;
+alter table item add column passing int;
+update item set name = name;
+alter table item drop column passing;
+commit;
+select courier.ship('s') > 0 as shipped;
+select same_rows('item');
+
 -- partitions
 create table part_2 partition of part for values from ('2025-01-01') to ('2026-01-01');
 insert into part (item, at) values (3, '2025-05-05');
-create table loose (id int not null, item int, at date not null);
-select courier.replication_set_remove_table('default', 'loose');
+create table loose (id int not null, item int, at date not null, primary key (id, at));
 insert into loose values (100, 3, '2026-01-01');
 alter table part attach partition loose for values from ('2026-01-01') to ('2027-01-01');
 delete from loose;
@@ -199,6 +207,33 @@ select same('shop.part');
 select same('shop.part_1');
 select same_rows('part');
 alter table part detach partition loose concurrently;
+-- what it was before it became a partition arrives as of then
+create table early (id int not null, item int, at date not null, primary key (id, at));
+insert into early values (200, 3, '2027-02-02');
+delete from early where item = 3;
+insert into early values (201, 3, '2027-02-02');
+select courier.ship('s') as shipped;
+begin;
+delete from early;
+alter table part attach partition early for values from ('2027-01-01') to ('2028-01-01');
+insert into part values (202, 3, '2027-03-03');
+commit;
+select relation::regclass from courier.dropped_table where relation = 'early'::regclass;
+select set_name from courier.replication_set_table where relation = 'early'::regclass;
+update part set item = 4 where id = 202;
+select courier.ship('s') as shipped;
+select same('shop.early');
+select same_rows('part');
+-- in a set that the partitioned table is not in
+create table stray (id int not null, item int, at date not null, primary key (id, at));
+select courier.create_replication_set('stray', replicate_update => false, replicate_delete => false);
+select courier.replication_set_add_table('stray', 'stray');
+alter table part attach partition stray for values from ('2028-01-01') to ('2029-01-01');
+select courier.replication_set_remove_table('stray', 'stray');
+alter table part attach partition stray for values from ('2028-01-01') to ('2029-01-01');
+select courier.drop_replication_set('stray');
+select courier.ship('s') as shipped;
+select same('shop.stray');
 
 -- what can't be captured is refused, and nothing of it is done
 do $$ begin alter table shop.item add column x int; end $$;

@@ -272,6 +272,20 @@ delete from shop.guarded_view;
 update shop.guarded_view set v = 'by the view';
 select * from ship();
 
+-- pieces of a transaction that come to nothing
+select courier.drop_subscription('s');
+select courier.create_subscription('s', 'eu', copy_data => false, options => '{"batch_rows": 2}') is not null as created;
+begin;
+insert into shop.partial values (9001, 'stays'), (9002, 'stays');
+insert into shop.partial values (9003, 'goes');
+delete from shop.partial where id = 9003;
+insert into shop.partial values (9004, 'goes');
+delete from shop.partial where id = 9004;
+insert into shop.partial values (9005, 'stays');
+commit;
+select courier.ship('s');
+select d.* from dblink('target', 'select string_agg(id::text, '','' order by id) from shop.partial where id between 9000 and 9999') d (ids text);
+
 -- a large object is not sent: its OID is
 select lo_from_bytea(0, 'not sent') as picture \gset
 insert into shop.image values (1, :picture);

@@ -24,7 +24,9 @@ insert into wide values (1, 1, 9000000000, 1.5, 0.1, 12.340, 'ab', '\x00ff', tru
 insert into wide (id) values (2);
 create temp table passing (id int);
 insert into passing values (1);
+set client_min_messages = warning; -- that the node will keep it is a notice
 create unlogged table hasty (id int primary key, v text);
+reset client_min_messages;
 insert into hasty select i, repeat('x', i) from generate_series(1, 5) i;
 create type shape as (side int, label text);
 create table typed of shape (side primary key, label default 'none');
