@@ -69,7 +69,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION courier.enqueue_upsert(pg_catalog.regclass, pg_catalog.anyelement) IS
-    'Ships a row again: SELECT courier.enqueue_upsert(''orders'', o) FROM orders o WHERE ...';
+    'Ships a row again: SELECT courier.enqueue_upsert(''orders'', o) FROM orders o WHERE ... '
+    'Where others write, begin with LOCK TABLE orders IN SHARE MODE: a row that is being changed would be shipped '
+    'behind its change, as it was before.';
 
 CREATE FUNCTION courier.enqueue_delete(relation pg_catalog.regclass, r pg_catalog.anyelement)
 RETURNS pg_catalog.void

@@ -218,10 +218,11 @@ func (s *Shipper) deferConstraints(p *piece) string {
 	return "SET CONSTRAINTS ALL DEFERRED"
 }
 
-// slowDown lets a unit be shipped again row by row.
+// slowDown lets a unit be shipped again row by row. That is nothing to tell an
+// operator: keys that swap owners do it to any batch.
 func (s *Shipper) slowDown(p *piece, err error) {
 	s.slowUntil = p.unit.places[len(p.unit.places)-1]
-	s.log.Info("shipping a batch row by row", "subscription", s.name, "node", s.sub.Node,
+	s.log.Debug("shipping a batch row by row", "subscription", s.name, "node", s.sub.Node,
 		"changes", p.shipped, "sqlstate", SQLState(err))
 }
 

@@ -201,6 +201,12 @@ func passes(err error) bool {
 	switch e.Code {
 	case "40001", "40P01", "55P03", "23505":
 		return true
+	case "57014":
+		// lock_timeout too. When it runs out while one lock is being granted, and the
+		// statement waits for the next one before it looks, PostgreSQL has forgotten
+		// what it was and takes it for a cancel. (enable_timeout() clears the
+		// indicator that ProcSleep() preserved.)
+		return true
 	}
 	return false
 }

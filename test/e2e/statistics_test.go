@@ -148,7 +148,7 @@ func TestStatisticsSourceLost(t *testing.T) {
 func TestStatisticsOfStopped(t *testing.T) {
 	r := startItems(t)
 	r.onSource("SELECT courier.alter_subscription_options($1, '{\"on_conflict\": \"error\"}')", subscription)
-	courier := r.startSidecar()
+	courier := r.startSidecar("--log-level", "debug")
 	r.onTarget("INSERT INTO item VALUES (2, 'mine')")
 	r.onSource("INSERT INTO item VALUES (1, 'one')")
 	r.onSource("INSERT INTO item VALUES (2, 'two')")
