@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strconv"
 	"testing"
@@ -15,19 +14,6 @@ import (
 
 	"github.com/pg-courier/pg_courier/pkg/pgtest"
 )
-
-// numberOf reads a number from the environment.
-func numberOf(t *testing.T, variable string, standard int) int {
-	t.Helper()
-	text := os.Getenv(variable)
-	if text == "" {
-		return standard
-	}
-	n, err := strconv.Atoi(text)
-	require.NoError(t, err, variable)
-	require.Positive(t, n, variable)
-	return n
-}
 
 // startCompared is startReplica with tables that hold the same rows on both
 // sides, the columns of one in another order, and are subscribed.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"sync"
 	"syscall"
@@ -17,19 +16,6 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/pgtest"
 )
 
-// number is an environment variable, or what holds without it.
-func number(t *testing.T, name string, standard int) int {
-	t.Helper()
-	text := os.Getenv(name)
-	if text == "" {
-		return standard
-	}
-	n, err := strconv.Atoi(text)
-	require.NoError(t, err, name)
-	require.Positive(t, n, name)
-	return n
-}
-
 // crashTables are what testdata/copy_crash.sql writes to.
 const crashTables = `
 CREATE TABLE item (id int PRIMARY KEY, v int NOT NULL, filler text);
@@ -41,7 +27,7 @@ CREATE TABLE pair (a int, b int, code bigint NOT NULL UNIQUE, PRIMARY KEY (a, b)
 // part in it is killed, at whatever moment; and no chunk that was noted is copied
 // again, so what a crash costs are the chunks in flight.
 func TestCopyCrash(t *testing.T) {
-	rows, rounds := number(t, "COURIER_TEST_COPY_ROWS", 30_000), number(t, "COURIER_TEST_COPY_ROUNDS", 3)
+	rows, rounds := numberOf(t, "COURIER_TEST_COPY_ROWS", 30_000), numberOf(t, "COURIER_TEST_COPY_ROUNDS", 3)
 	random := randomSource(randomSeed(t), 0)
 	r := startReplica(t, pgtest.Preload(true))
 	r.onBoth(crashTables)

@@ -11,7 +11,7 @@ import (
 // Rows of 50 MB are copied, and no process takes more than 200 MB for it: the
 // source's, the target's, the sidecar.
 func TestCopyLargeRows(t *testing.T) {
-	megabytes := number(t, "COURIER_TEST_COPY_MB", 50)
+	megabytes := numberOf(t, "COURIER_TEST_COPY_MB", 50)
 	r := startReplica(t)
 	r.onBoth(`CREATE TABLE large (id int PRIMARY KEY, "t'" text, b bytea, n int);
 		ALTER TABLE large ALTER "t'" SET STORAGE EXTERNAL, ALTER b SET STORAGE EXTERNAL;

@@ -25,17 +25,7 @@ func mostFor(rows int) int { return min(mostMemory, 32*1024+20*rows/1024) }
 
 // largeRows is the size of the large transaction: COURIER_TEST_ROWS, or one that
 // is some hundred times a batch.
-func largeRows(t *testing.T) int {
-	t.Helper()
-	text := os.Getenv("COURIER_TEST_ROWS")
-	if text == "" {
-		return 300_000
-	}
-	rows, err := strconv.Atoi(text)
-	require.NoError(t, err, "COURIER_TEST_ROWS")
-	require.Positive(t, rows, "COURIER_TEST_ROWS")
-	return rows
-}
+func largeRows(t *testing.T) int { return numberOf(t, "COURIER_TEST_ROWS", 300_000) }
 
 // largePatience is how long the large transaction may take.
 func largePatience(rows int) time.Duration {

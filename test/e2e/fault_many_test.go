@@ -27,12 +27,7 @@ const (
 // subscriptions is COURIER_TEST_SUBSCRIPTIONS, or fewer than are promised.
 func subscriptions(t *testing.T) int {
 	t.Helper()
-	text := os.Getenv("COURIER_TEST_SUBSCRIPTIONS")
-	if text == "" {
-		return 40
-	}
-	n, err := strconv.Atoi(text)
-	require.NoError(t, err, "COURIER_TEST_SUBSCRIPTIONS")
+	n := numberOf(t, "COURIER_TEST_SUBSCRIPTIONS", 40)
 	require.Greater(t, n, manyDown, "COURIER_TEST_SUBSCRIPTIONS")
 	return n
 }

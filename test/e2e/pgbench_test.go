@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"strconv"
 	"sync/atomic"
@@ -21,19 +20,6 @@ var benchTables = []string{"pgbench_accounts", "pgbench_branches", "pgbench_tell
 
 // benchScale is pgbench's: 100,000 accounts each.
 const benchScale = 1
-
-// loadTime is how long a test under load runs.
-func loadTime(t *testing.T) time.Duration {
-	t.Helper()
-	text := os.Getenv("COURIER_TEST_SECONDS")
-	if text == "" {
-		return 8 * time.Second
-	}
-	seconds, err := strconv.Atoi(text)
-	require.NoError(t, err, "COURIER_TEST_SECONDS")
-	require.Positive(t, seconds, "COURIER_TEST_SECONDS")
-	return time.Duration(seconds) * time.Second
-}
 
 // startBench is startReplica with pgbench's tables, filled on the source only,
 // subscribed with the rows there are.

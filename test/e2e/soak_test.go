@@ -3,9 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,7 +16,7 @@ import (
 )
 
 const (
-	shortSoak   = 20 * time.Second
+	shortSoak   = 20 // seconds
 	soakWriters = 6
 	// soakPrepared is about how many transactions are prepared at a time. Each
 	// keeps its segment, of which there are three.
@@ -31,19 +29,6 @@ const (
 	// mostAlone bounds the pages that are looked at to find and read a single one.
 	mostAlone = 50
 )
-
-// soakTime is COURIER_SOAK_SECONDS.
-func soakTime(t *testing.T) time.Duration {
-	t.Helper()
-	text := os.Getenv("COURIER_SOAK_SECONDS")
-	if text == "" {
-		return shortSoak
-	}
-	seconds, err := strconv.Atoi(text)
-	require.NoError(t, err, "COURIER_SOAK_SECONDS")
-	require.Positive(t, seconds, "COURIER_SOAK_SECONDS")
-	return time.Duration(seconds) * time.Second
-}
 
 // soak is one run.
 type soak struct {
@@ -68,7 +53,7 @@ type soak struct {
 // to the last. The target ends up equal; the queue and the small tables stay small,
 // and reading a change costs what it has cost at the start.
 func TestSoak(t *testing.T) {
-	seed, length := randomSeed(t), soakTime(t)
+	seed, length := randomSeed(t), time.Duration(numberOf(t, "COURIER_SOAK_SECONDS", shortSoak))*time.Second
 	r := startReplica(t, pgtest.Preload(true), pgtest.Settings(map[string]string{
 		"courier.segment_size": "64kB", "courier.segment_age": "1s",
 		"deadlock_timeout": "20ms", "log_min_messages": "fatal", // errors are part of it
@@ -84,7 +69,7 @@ func TestSoak(t *testing.T) {
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	k := &soak{r: r, spread: int(length / shortSoak)}
+	k := &soak{r: r, spread: int(length.Seconds()) / shortSoak}
 	var background, writers sync.WaitGroup
 	for _, cluster := range []*pgtest.Cluster{r.source, r.target} {
 		holdVacuum(t, cluster)

@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -19,17 +17,7 @@ const mostWithout = 64 * 1024
 
 // largeMB is the size of a large text: COURIER_TEST_MB, of which 200 are promised,
 // or one that is many times a batch.
-func largeMB(t *testing.T) int {
-	t.Helper()
-	text := os.Getenv("COURIER_TEST_MB")
-	if text == "" {
-		return 40
-	}
-	mb, err := strconv.Atoi(text)
-	require.NoError(t, err, "COURIER_TEST_MB")
-	require.Positive(t, mb, "COURIER_TEST_MB")
-	return mb
-}
+func largeMB(t *testing.T) int { return numberOf(t, "COURIER_TEST_MB", 40) }
 
 // A row with a large text and a bytea of a quarter of its size arrives through
 // the sidecar, in memory that docs/tables.md promises; then its key changes and

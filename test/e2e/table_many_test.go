@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -13,17 +12,7 @@ import (
 )
 
 // manyTables is COURIER_TEST_TABLES, or a number that is soon made.
-func manyTables(t *testing.T) int {
-	t.Helper()
-	text := os.Getenv("COURIER_TEST_TABLES")
-	if text == "" {
-		return 400
-	}
-	n, err := strconv.Atoi(text)
-	require.NoError(t, err, "COURIER_TEST_TABLES")
-	require.Positive(t, n, "COURIER_TEST_TABLES")
-	return n
-}
+func manyTables(t *testing.T) int { return numberOf(t, "COURIER_TEST_TABLES", 400) }
 
 // A set of very many tables: added at once, copied, and written to all in one
 // transaction. Triggers on all of them need a lock each.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"sync"
 	"testing"
@@ -21,16 +20,7 @@ const forNews = "SELECT courier.wait_for_changes('1 h')"
 
 // wakeups is how often a test wakes a waiter, usually; COURIER_TEST_WAKEUPS changes
 // it.
-func wakeups(t *testing.T, usually int) int {
-	t.Helper()
-	text := os.Getenv("COURIER_TEST_WAKEUPS")
-	if text == "" {
-		return usually
-	}
-	n, err := strconv.Atoi(text)
-	require.NoError(t, err)
-	return n
-}
+func wakeups(t *testing.T, usually int) int { return numberOf(t, "COURIER_TEST_WAKEUPS", usually) }
 
 // startEvents starts a cluster whose database app takes events.
 func startEvents(t *testing.T, opts ...pgtest.Option) *pgtest.Cluster {
