@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -45,6 +46,7 @@ type soak struct {
 	prepared, settled        atomic.Int64
 	present                  atomic.Int64 // prepared now
 	queued                   atomic.Int64 // largest size of the queue
+	excess                   []string     // what it held, and why, when it was too large
 }
 
 // FAULTS: days of load, compressed by small segments: random writers of every
@@ -114,7 +116,7 @@ func TestSoak(t *testing.T) {
 	require.Equal(t, "t", state[2], "too few segments were emptied for this to mean something")
 	require.Positive(t, k.settled.Load())
 	require.Positive(t, k.lost.Load())
-	require.Less(t, k.queued.Load(), int64(mostSoaked), "whatever the length of the run")
+	require.Less(t, k.queued.Load(), int64(mostSoaked), "whatever the length of the run; %s", strings.Join(k.excess, "\n"))
 	for table, largest := range sizes {
 		size := largest()
 		t.Logf("%s: at most %d kB", table, size>>10)
@@ -172,6 +174,7 @@ func keepSnapshot(ctx context.Context, t *testing.T, cluster *pgtest.Cluster) {
 // watchQueue keeps the largest size of the queue. It calls for housekeeping much
 // more often than those whose office it is, so that segments take turns quickly.
 func (k *soak) watchQueue(ctx context.Context) {
+	var last time.Time
 	persistently(ctx, k.r.t, k.r.source, 20*time.Millisecond, func(conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, "SELECT courier.housekeep()"); err != nil {
 			return fmt.Errorf("housekeep: %w", err)
@@ -181,6 +184,17 @@ func (k *soak) watchQueue(ctx context.Context) {
 			return fmt.Errorf("look at the queue's size: %w", err)
 		}
 		k.queued.Store(max(k.queued.Load(), size))
+		if size < mostSoaked || time.Since(last) < 5*time.Second {
+			return nil
+		}
+		last = time.Now()
+		var held string
+		if err := conn.QueryRow(ctx, `SELECT string_agg(format('%s: %s bytes, %s changes, held by %s', segment, bytes, changes, held_by), '; ')
+			|| (SELECT string_agg(format('; %s, %s pending, %s behind; %s', state, pending_changes, lag_time, last_error), '') FROM courier.subscription_status)
+			FROM courier.queue_status`).Scan(&held); err != nil {
+			return fmt.Errorf("look at what the queue holds: %w", err)
+		}
+		k.excess = append(k.excess, last.UTC().Format(time.TimeOnly)+" "+held)
 		return nil
 	})
 }
