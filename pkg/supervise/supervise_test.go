@@ -247,8 +247,12 @@ func TestLease(t *testing.T) {
 	silent := cluster.Connect(t, source)
 	_, err := silent.Exec(t.Context(), "SET application_name = 'pg_courier control'")
 	require.NoError(t, err)
-	_, err = silent.Exec(t.Context(), "SELECT courier.take_lease(subscription_id, '1 h') FROM courier.subscription")
-	require.NoError(t, err)
+	require.Eventually(t, func() bool { // once the session of the second has ended
+		var taken bool
+		err := silent.QueryRow(t.Context(), "SELECT courier.take_lease(subscription_id, '1 h') FROM courier.subscription").Scan(&taken)
+		require.NoError(t, err)
+		return taken
+	}, waitLimit, 5*time.Millisecond)
 	third := startRunner(t, cluster.SocketDSN(source), nil)
 	third.awaitSubscription("s", "standby")
 	third.awaitSubscription("s", "streaming")

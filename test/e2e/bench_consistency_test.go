@@ -19,6 +19,7 @@ var clients = []string{"-c", "8", "-j", "2"}
 func TestBenchConsistency(t *testing.T) {
 	r := startBench(t)
 	courier := r.startSidecar()
+	r.wait() // until its copy is done a table has some of its rows
 	poller := r.startPoller(false)
 	r.startLoad(loadTime(t), false, clients...).wait()
 	r.wait()
@@ -33,7 +34,7 @@ func TestBenchKilledShippers(t *testing.T) {
 	r := startBench(t)
 	random := randomSource(randomSeed(t), 0)
 	courier := r.startSidecar()
-	r.wait() // the copy starts over when it is interrupted
+	r.wait() // until its copy is done a table has some of its rows
 
 	poller := r.startPoller(false)
 	ctx, cancel := context.WithCancel(context.Background())
