@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/change"
 	"github.com/pg-courier/pg_courier/pkg/dblink"
@@ -67,7 +68,9 @@ func (s *Shipper) tryAttach(ctx context.Context) error {
 	s.letters.forget()
 	// an earlier call may have shipped and then been rolled back
 	s.notes.due = s.notes.due || s.inTransaction && s.position != nil
-	s.undurable = true // whoever shipped before may have left it so
+	// Whoever shipped before may have left it so. What lands first is flushed and
+	// noted at once: shippers that die young still let go of the queue.
+	s.undurable, s.lastDurable, s.notes.at = true, time.Time{}, time.Time{}
 	if err = s.catalog.load(ctx, sub, link); err != nil {
 		s.link = nil
 		return err

@@ -50,7 +50,7 @@ type killer struct {
 
 func newKiller(r *replica, random *rand.Rand, length time.Duration) *killer {
 	return &killer{r: r, random: random, kills: make(map[string]int),
-		longest: max(time.Second, min(5*time.Second, length/30))}
+		longest: max(time.Second, min(10*time.Second, length/30))}
 }
 
 // killAll goes on until a time, and until each kind of process has been killed at
