@@ -235,7 +235,7 @@ begin
             'explain (format json) select * from ' || everything) -> 0 -> 'Plan' ->> 'Plan Rows')::int8
     where c.copy_id = copy.copy_id;
     "position" := copy."position";
-    job := jsonb_build_object('plan', copy.plan, 'progress_key', copy.progress_key, 'target', copy.target);
+    job := jsonb_build_object('plan', copy.plan, 'progress_key', copy.progress_key, 'target', copy.target, 'node', copy.node_name);
     if direction = 'pull' then
         if key is not null then
             perform courier.node_run(node.node_name, link, 'commit');
