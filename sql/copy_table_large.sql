@@ -5,8 +5,8 @@
 
 -- Pieces of the values c1 to cN of r, each with the number of its column and where
 -- it begins; behind them one of number 0, which tells something. A value is read,
--- and made text and bytes of, once: the list of values is gone through row by row,
--- and each of them is there while its pieces are.
+-- and made text of the writer's encoding and bytes of, once: the list of values is
+-- gone through row by row, and each of them is there while its pieces are.
 create function courier.pieces_of_row(plan jsonb, told text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
@@ -14,11 +14,11 @@ as $f$
     select format($q$(
     select p.col, p.place, substr(p.value, p.place + 1, 1048576) as piece
     from (select v.col, v.value, generate_series(0, greatest(coalesce(octet_length(v.value), 0) - 1, 0), 1048576) as place
-          from (values %s, (0, convert_to(%s, getdatabaseencoding()))) v (col, value)) p
+          from (values %1$s, (0, convert_to(%2$s, %3$L))) v (col, value)) p
     where p.value is not null or p.col = 0)$q$,
         string_agg(format(case c ->> 'base' when 'bytea' then '(%1$s, r.c%1$s || ''''::bytea)'
-                          else '(%1$s, convert_to(r.c%1$s::text, getdatabaseencoding()))' end, n), ', ' order by n),
-        told)
+                          else '(%1$s, convert_to(r.c%1$s::text, %2$L))' end, n, plan ->> 'encoding'), ', ' order by n),
+        told, plan ->> 'encoding')
     from jsonb_array_elements(plan -> 'columns') with ordinality u (c, n)
 $f$;
 revoke execute on function courier.pieces_of_row(jsonb, text) from public;
@@ -53,8 +53,8 @@ $$;
 revoke execute on function courier.keep_pieces_command() from public;
 comment on function courier.keep_pieces_command() is 'statements that create the tables which pieces are put together in';
 
--- Puts together what is there in pieces, text of an encoding among it.
-create function courier.join_pieces_command(plan jsonb, target text, encoding text) returns text
+-- Puts together what is there in pieces.
+create function courier.join_pieces_command(plan jsonb, target text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $f$
@@ -66,13 +66,13 @@ select %s from pg_temp.courier_value r where r.col = 0 order by r.number$q$,
         target,
         string_agg(quote_ident(c ->> 'name'), ', ' order by n),
         -- the conversion is not part of the subquery, whose result is copied
-        string_agg(format(case c ->> 'base' when 'bytea' then '%2$s::%3$s' else 'convert_from(%2$s, %1$L)::%3$s' end, encoding,
+        string_agg(format(case c ->> 'base' when 'bytea' then '%2$s::%3$s' else 'convert_from(%2$s, %1$L)::%3$s' end, plan ->> 'encoding',
                           format('(select v.value from pg_temp.courier_value v where v.number = r.number and v.col = %s)', n),
                           c ->> 'write_type'), ', ' order by n))
     from jsonb_array_elements(plan -> 'columns') with ordinality u (c, n)
 $f$;
-revoke execute on function courier.join_pieces_command(jsonb, text, text) from public;
-comment on function courier.join_pieces_command(jsonb, text, text) is 'statements that insert the rows which are there in pieces';
+revoke execute on function courier.join_pieces_command(jsonb, text) from public;
+comment on function courier.join_pieces_command(jsonb, text) is 'statements that insert the rows which are there in pieces';
 
 -- All rows of a source that cannot be cut, in one stream: number of rows and of
 -- bytes up to each, and columns c1 to cN. A large row comes in pieces, with as many
@@ -122,7 +122,6 @@ as $$
 declare
     dblink name := courier.dblink_schema();
     whole boolean := copy.plan ->> 'whole';
-    encoding text := courier.ask_side(copy.node_name, 'courier_copy', 'select to_json(getdatabaseencoding())') #>> '{}';
     taken int;
     row_ended boolean;
     bytes int8;
@@ -145,11 +144,11 @@ select count(*), bool_or(col = 0) from taken$q$,
         execute format('select r from %I.dblink_get_result(''courier_copy'') as t (r text)', dblink) into leftover;
         exit when taken = 0 or (whole and row_ended);
     end loop;
-    execute courier.join_pieces_command(copy.plan, copy.target, encoding);
+    execute courier.join_pieces_command(copy.plan, copy.target);
     execute $q$
 select (select sum(octet_length(p.piece)) from pg_temp.courier_piece p where p.col > 0),
        (select convert_from(v.value, $1)::jsonb from pg_temp.courier_value v where v.col = 0 and v.value is not null)$q$
-    into bytes, told using encoding;
+    into bytes, told using copy.plan ->> 'encoding';
     if whole then
         truncate pg_temp.courier_piece, pg_temp.courier_value;
     end if;
@@ -210,7 +209,7 @@ begin
             fetch pieces into piece;
             exit when not found;
             if piece.col = 0 then
-                told := convert_from(piece.piece, getdatabaseencoding());
+                told := convert_from(piece.piece, plan ->> 'encoding');
             else
                 bytes := bytes + octet_length(piece.piece);
             end if;
@@ -230,7 +229,7 @@ begin
         rows := told ->> 'rows';
         perform courier.remote_send('courier_copy',
             statement || courier.push_progress_command(job, node_position, "position", rows, bytes)
-            || courier.join_pieces_command(plan, job ->> 'target', getdatabaseencoding()) || '; commit', 30000);
+            || courier.join_pieces_command(plan, job ->> 'target') || '; commit', 30000);
     exception when others then
         get stacked diagnostics
             failed_state = returned_sqlstate,

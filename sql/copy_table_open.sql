@@ -222,6 +222,7 @@ begin
 
     copy.plan := jsonb_build_object(
         'columns', columns, 'key', key, 'parts', parts, 'whole', whole,
+        'encoding', courier.ask_side(node.node_name, target_link, 'select to_json(getdatabaseencoding())'),
         'snapshot_xmin', case when going_on then copy.plan -> 'snapshot_xmin' else source -> 'snapshot_xmin' end,
         'rows', coalesce((options ->> 'chunk_rows')::int8, 20000),
         'bytes', coalesce((options ->> 'chunk_bytes')::int8, 4 * 1024 * 1024));
