@@ -62,19 +62,39 @@ func (c *largeCopy) copies() [][4]string {
 	return copies
 }
 
+// call is the call that makes one of the copies.
+func (c *largeCopy) call(k [4]string) string {
+	return fmt.Sprintf("SELECT courier.copy_table('%s', '%s', '%s', jsonb_build_object('direction', '%s') || '%s')",
+		targetNode, k[0], k[1], c.direction, k[2])
+}
+
+// cutShort begins the first of the copies and ends its worker while a row is there
+// in pieces: of which nothing is left.
+func (c *largeCopy) cutShort(r *replica) {
+	r.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- r.source.Run(r.t.Context(), appDatabase, c.call(c.copies()[0])) }()
+	r.target.Eventually(r.t, appDatabase, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%courier_piece%' AND pid <> pg_backend_pid()", "1", patience)
+	r.onSource("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_courier copy worker'")
+	require.ErrorContains(r.t, <-done, "the worker that copied the table was terminated")
+	copied := c.to.Value(r.t, appDatabase, fmt.Sprintf("SELECT count(*) FROM %s_large", c.direction))
+	require.Contains(r.t, []string{"1", "2", "3"}, copied, "rows behind an interruption")
+}
+
 // Rows of 50 MB are pushed and pulled, and no process takes more than 200 MB for
-// it, here or on the node; and so much less for smaller ones.
+// it, here or on the node; and so much less for smaller ones. A copy that is cut short
+// among the pieces of one goes on with that row.
 func TestCopyTableLargeRows(t *testing.T) {
 	megabytes := number(t, "COURIER_TEST_COPY_MB", 25)
 	most := 40*1024 + (mostMemory-40*1024)*megabytes/50
 	r := startReplica(t)
 	for _, c := range []*largeCopy{{"pull", r.target, r.source}, {"push", r.source, r.target}} {
 		c.fill(r, megabytes)
+		c.cutShort(r)
 		watch := r.watchMemory("SELECT 0")
 		began := time.Now()
 		for _, k := range c.copies() {
-			r.runLong(fmt.Sprintf("SELECT courier.copy_table('%s', '%s', '%s', jsonb_build_object('direction', '%s') || '%s')",
-				targetNode, k[0], k[1], c.direction, k[2]), 3*time.Minute)
+			r.runLong(c.call(k), 3*time.Minute)
 		}
 		took := time.Since(began)
 		watch.stop()
