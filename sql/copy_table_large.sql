@@ -3,38 +3,54 @@
 -- pieces, as bytes, which the side that is written keeps in a temporary table until
 -- its transaction puts them together: without WAL, and without rows to vacuum.
 
+-- The value of a column as the bytes that its pieces are cut from, of text in the
+-- encoding of the side that is written. It is the text that other rows come in: a
+-- push casts, in a pull the node writes its answer with output functions, which is
+-- the same for the types that are likely to be large.
+create function courier.value_as_bytes(col jsonb, value text, encoding text, pushed boolean) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when col ->> 'base' = 'bytea' then format('%s || ''''::bytea', value)
+        when pushed or col ->> 'base' in ('text', 'varchar', 'json', 'jsonb', 'xml') then format('convert_to(%s::text, %L)', value, encoding)
+        else format('convert_to(case when %1$s is distinct from null then concat(%1$s) end, %2$L)', value, encoding)
+    end
+$$;
+revoke execute on function courier.value_as_bytes(jsonb, text, text, boolean) from public;
+comment on function courier.value_as_bytes(jsonb, text, text, boolean) is 'expression that turns a value into bytes';
+
 -- Pieces of the values c1 to cN of r, each with the number of its column and where
--- it begins; behind them one of number 0, which tells something. A value is read,
--- and made text of the writer's encoding and bytes of, once: the list of values is
--- gone through row by row, and each of them is there while its pieces are.
-create function courier.pieces_of_row(plan jsonb, told text) returns text
+-- it begins; behind them one of number 0, which tells something. A value is read and
+-- made bytes of once: the list of values is gone through row by row, and each of them
+-- is there while its pieces are.
+create function courier.pieces_of_row(plan jsonb, told text, pushed boolean) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $f$
     select format($q$(
     select p.col, p.place, substr(p.value, p.place + 1, 1048576) as piece
     from (select v.col, v.value, generate_series(0, greatest(coalesce(octet_length(v.value), 0) - 1, 0), 1048576) as place
-          from (values %1$s, (0, convert_to(%2$s, %3$L))) v (col, value)) p
+          from (values %s, (0, convert_to(%s, %L))) v (col, value)) p
     where p.value is not null or p.col = 0)$q$,
-        string_agg(format(case c ->> 'base' when 'bytea' then '(%1$s, r.c%1$s || ''''::bytea)'
-                          else '(%1$s, convert_to(r.c%1$s::text, %2$L))' end, n, plan ->> 'encoding'), ', ' order by n),
+        string_agg(format('(%s, %s)', n, courier.value_as_bytes(c, 'r.c' || n, plan ->> 'encoding', pushed)), ', ' order by n),
         told, plan ->> 'encoding')
     from jsonb_array_elements(plan -> 'columns') with ordinality u (c, n)
 $f$;
-revoke execute on function courier.pieces_of_row(jsonb, text) from public;
-comment on function courier.pieces_of_row(jsonb, text) is 'subquery that cuts the values of a row into pieces';
+revoke execute on function courier.pieces_of_row(jsonb, text, boolean) from public;
+comment on function courier.pieces_of_row(jsonb, text, boolean) is 'subquery that cuts the values of a row into pieces';
 
 -- The chunk behind a position in pieces: number of the row, number of the column,
 -- where the piece begins, and the piece. What the last row tells is its column 0.
-create function courier.piece_query(plan jsonb, "position" text) returns text
+create function courier.piece_query(plan jsonb, "position" text, pushed boolean) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$
     select format('select r.number, p.col, p.place, p.piece from (%s) r cross join lateral %s p',
-                  courier.cut_query(plan, "position"), courier.pieces_of_row(plan, 'r.told'))
+                  courier.cut_query(plan, "position"), courier.pieces_of_row(plan, 'r.told', pushed))
 $$;
-revoke execute on function courier.piece_query(jsonb, text) from public;
-comment on function courier.piece_query(jsonb, text) is 'query of the chunk behind a position, in pieces';
+revoke execute on function courier.piece_query(jsonb, text, boolean) from public;
+comment on function courier.piece_query(jsonb, text, boolean) is 'query of the chunk behind a position, in pieces';
 
 -- Where the pieces are kept, for the session. The values are put together in a
 -- table, too: as part of the statement that inserts the row they would be in memory
@@ -99,7 +115,7 @@ left join lateral (
         string_agg(quote_ident(c ->> 'name') || ' as c' || n, ', ' order by n),
         string_agg(courier.size_expression(c), ' + ' order by n),
         plan -> 'parts' -> 0 ->> 'from', plan ->> 'rows', courier.large_row(plan),
-        courier.pieces_of_row(plan, 'null::text'))
+        courier.pieces_of_row(plan, 'null', false))
     from jsonb_array_elements(plan -> 'columns') with ordinality u (c, n)
 $f$;
 revoke execute on function courier.whole_query(jsonb) from public;
@@ -172,7 +188,7 @@ declare
 begin
     perform courier.node_run(copy.node_name, 'courier_copy',
         case when keyed then 'begin isolation level repeatable read read only; ' else '' end
-        || 'declare courier_pieces no scroll cursor for ' || courier.piece_query(copy.plan, copy."position"));
+        || 'declare courier_pieces no scroll cursor for ' || courier.piece_query(copy.plan, copy."position", false));
     chunk := courier.pull_pieces(copy, 'courier_pieces');
     perform courier.node_run(copy.node_name, 'courier_copy', case when keyed then 'commit' else 'close courier_pieces' end);
     return chunk;
@@ -202,7 +218,7 @@ declare
     failed_detail text;
     failed_hint text;
 begin
-    open pieces no scroll for execute courier.piece_query(plan, from_position);
+    open pieces no scroll for execute courier.piece_query(plan, from_position, true);
     begin
         bytes := 0;
         loop

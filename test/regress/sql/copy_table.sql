@@ -146,6 +146,13 @@ create table staging.large_whole (like staging.large);
 select courier.copy_table('eu', '(select * from "Odd ''one''"."Lar''ge")', 'staging.large_whole');
 select same('staging.large_whole', '"Odd ''one''"."Lar''ge"');
 select rows, chunks from progress where target = 'staging.large';
+-- as text they are what small ones are
+create table staging.large_texts (kind text, flag text, code text, address text, list text, data text);
+select public.on_node($$
+create table typed_large as select i as kind, true as flag, 'c'::char(3) as code, '10.0.0.1'::inet as address,
+    array[null, repeat('x', i * 4500000)] as list, null::bytea as data from generate_series(0, 1) i$$);
+select courier.copy_table('eu', 'typed_large', 'staging.large_texts', '{"key": "kind"}');
+select kind, flag, code || '.' as code, address, length(list), data from staging.large_texts order by kind;
 -- in pieces to the node, which refuses one at first; as text in another encoding
 select public.on_node($$create table large_back (like "Odd 'one'"."Lar'ge", constraint small check (kind < 3))$$);
 select * from error_of($$select courier.copy_table('eu', 'staging.large', 'large_back', '{"key": "kind", "chunk_rows": 1}')$$);
