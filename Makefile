@@ -23,7 +23,7 @@ SQL_PARTS = schema configuration queue capture row_filter transport node \
 	copy_transport structure \
 	dropped_table ddl ddl_auto compare_schemas \
 	node_link copy_table copy_table_describe copy_table_check copy_table_chunk \
-	copy_table_pull copy_table_push copy_table_open copy_table_end \
+	copy_table_large copy_table_pull copy_table_push copy_table_open copy_table_end \
 	merge_staging foreign_table foreign_server foreign_table_refresh \
 	compare resend
 

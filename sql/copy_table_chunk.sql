@@ -1,7 +1,9 @@
 -- The chunks of a copy: one query each, bounded in rows and in bytes, of the rows
 -- behind the last one.
 
--- What a value of a column takes, without reading it if it is out of line.
+-- What a value of a column takes, without reading it if it is out of line. How much
+-- a compressed one is of another type than text and bytea is not told without that;
+-- one that is likely to be large counts as large.
 create function courier.size_expression(col jsonb) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
@@ -9,7 +11,9 @@ as $$
     select case
         when (col ->> 'length')::int > 0 then col ->> 'length'
         when col ->> 'base' in ('text', 'varchar', 'bpchar', 'bytea') then format('coalesce(octet_length(%I), 0)', col ->> 'name')
-        else format('coalesce(pg_column_size(%I), 0)', col ->> 'name')
+        when (col ->> 'length')::int < -1 then format('coalesce(pg_column_size(%I), 0)', col ->> 'name')
+        else format('coalesce(pg_column_size(%1$I) * case when pg_column_size(%1$I) > 262144 and pg_column_compression(%1$I) is not null '
+                    'then 16::int8 else 1 end, 0)', col ->> 'name')
     end
 $$;
 revoke execute on function courier.size_expression(jsonb) from public;
@@ -53,11 +57,21 @@ as $$ select greatest((plan ->> 'bytes')::int8 / 8192, 1) $$;
 revoke execute on function courier.chunk_blocks(jsonb) from public;
 comment on function courier.chunk_blocks(jsonb) is 'how many blocks a chunk of a table without a key goes over';
 
--- The rows behind a position: columns c1 to cN, and before them, in the last row
--- only, its key, how many rows and bytes they all are, and whether the chunk ends
--- where the rows do and not at the bound of bytes. Rows of equal keys are not
--- parted, and there is at least one row if there is any behind the position.
-create function courier.chunk_query(plan jsonb, "position" text) returns text
+-- The size from which on a row goes in pieces. A chunk in which there is such a row
+-- has no others but those of the same key.
+create function courier.large_row(plan jsonb) returns int8
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$ select greatest((plan ->> 'bytes')::int8, 4 * 1024 * 1024) $$;
+revoke execute on function courier.large_row(jsonb) from public;
+comment on function courier.large_row(jsonb) is 'the size from which on a row is copied in pieces';
+
+-- The rows behind a position, of a chunk: columns c1 to cN, size of the largest row,
+-- and what the last row tells: its key, how many rows and bytes they all are, whether
+-- the chunk ends where the rows do and not at the bound of bytes, and whether there
+-- is a large row in it. Rows of equal keys are not parted, and there is at least one
+-- row if there is any behind the position.
+create function courier.cut_query(plan jsonb, "position" text) returns text
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -85,15 +99,17 @@ begin
         key_aliases := 'k1';
     end if;
     return format($q$
-select case when is_last then json_build_object('key', array[%1$s], 'rows', number, 'bytes', bytes, 'at_end', at_end)::text end, %2$s
-from (select cut.*, lead(false, 1, true) over w as is_last
-      from (select chunk.*, sum(size) over w as bytes, rank() over w as rank, row_number() over w as number, lead(false, 1, true) over w as at_end
+select cut.*, case when is_last then json_build_object(
+           'key', array[%1$s], 'rows', number, 'bytes', bytes, 'at_end', at_end, 'large', largest > %2$s)::text end as told
+from (select shortened.*, lead(false, 1, true) over w as is_last
+      from (select chunk.*, sum(size) over w as bytes, max(size) over w as largest, rank() over w as rank, row_number() over w as number,
+                   lead(false, 1, true) over w as at_end
             from (select %3$s, %4$s, %5$s as size from %6$s where %7$s order by %8$s fetch first %9$s rows with ties) chunk
-            window w as (order by %8$s)) cut
+            window w as (order by %8$s)) shortened
       where bytes <= %10$s or rank = 1
-      window w as (order by %8$s)) rows$q$,
+      window w as (order by %8$s)) cut$q$,
         (select string_agg(a || '::text', ', ') from unnest(string_to_array(key_aliases, ', ')) a),
-        (select string_agg('c' || n, ', ' order by n) from generate_series(1, jsonb_array_length(plan -> 'columns')) n),
+        courier.large_row(plan),
         key_names,
         (select string_agg(quote_ident(c ->> 'name') || ' as c' || n, ', ' order by n)
          from jsonb_array_elements(plan -> 'columns') with ordinality u (c, n)),
@@ -102,8 +118,33 @@ from (select cut.*, lead(false, 1, true) over w as is_last
         part ->> 'from', condition, key_aliases, plan ->> 'rows', plan ->> 'bytes');
 end
 $$;
+revoke execute on function courier.cut_query(jsonb, text) from public;
+comment on function courier.cut_query(jsonb, text) is 'query of the chunk behind a position, and what is to be known of it';
+
+-- The chunk behind a position: what its last row tells, in the others null, and
+-- columns c1 to cN. If there is a large row in it there is but the last, without its
+-- values, and the chunk is to be had in pieces.
+create function courier.chunk_query(plan jsonb, "position" text) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format('select told, %s from (%s) rows where largest <= %s or is_last',
+                  string_agg(format('case when largest <= %2$s then c%1$s end as c%1$s', n, courier.large_row(plan)), ', ' order by n),
+                  courier.cut_query(plan, "position"), courier.large_row(plan))
+    from generate_series(1, jsonb_array_length(plan -> 'columns')) n
+$$;
 revoke execute on function courier.chunk_query(jsonb, text) from public;
 comment on function courier.chunk_query(jsonb, text) is 'query of the chunk behind a position';
+
+create function courier.answer_columns(plan jsonb) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(format('c%s %s', n, c ->> 'write_type'), ', ' order by n)
+    from jsonb_array_elements(plan -> 'columns') with ordinality u (c, n)
+$$;
+revoke execute on function courier.answer_columns(jsonb) from public;
+comment on function courier.answer_columns(jsonb) is 'definition of columns c1 to cN, as they are written';
 
 -- The position behind a chunk, of which the last row has told this; null if it had
 -- no rows.

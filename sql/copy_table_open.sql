@@ -222,6 +222,7 @@ begin
 
     copy.plan := jsonb_build_object(
         'columns', columns, 'key', key, 'parts', parts, 'whole', whole,
+        'encoding', courier.ask_side(node.node_name, target_link, 'select to_json(getdatabaseencoding())'),
         'snapshot_xmin', case when going_on then copy.plan -> 'snapshot_xmin' else source -> 'snapshot_xmin' end,
         'rows', coalesce((options ->> 'chunk_rows')::int8, 20000),
         'bytes', coalesce((options ->> 'chunk_bytes')::int8, 4 * 1024 * 1024));
@@ -235,7 +236,7 @@ begin
             'explain (format json) select * from ' || everything) -> 0 -> 'Plan' ->> 'Plan Rows')::int8
     where c.copy_id = copy.copy_id;
     "position" := copy."position";
-    job := jsonb_build_object('plan', copy.plan, 'progress_key', copy.progress_key, 'target', copy.target);
+    job := jsonb_build_object('plan', copy.plan, 'progress_key', copy.progress_key, 'target', copy.target, 'node', copy.node_name);
     if direction = 'pull' then
         if key is not null then
             perform courier.node_run(node.node_name, link, 'commit');

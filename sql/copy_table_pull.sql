@@ -10,15 +10,8 @@ declare
 begin
     select c.* into copy from courier.table_copy c where c.copy_id = copy_table_ask.copy_id;
     if (copy.plan ->> 'whole')::boolean then
-        perform courier.node_run(copy.node_name, 'courier_copy', format(
-            'declare courier_source no scroll cursor for '
-            'select json_build_object(''rows'', row_number() over w, ''bytes'', sum(%s) over w)::text, %s from %s '
-            'window w as (rows unbounded preceding)',
-            (select string_agg(courier.size_expression(c), ' + ' order by n)
-             from jsonb_array_elements(copy.plan -> 'columns') with ordinality u (c, n)),
-            (select string_agg(quote_ident(c ->> 'name'), ', ' order by n)
-             from jsonb_array_elements(copy.plan -> 'columns') with ordinality u (c, n)),
-            copy.plan -> 'parts' -> 0 ->> 'from'));
+        perform courier.node_run(copy.node_name, 'courier_copy',
+            'declare courier_source no scroll cursor for ' || courier.whole_query(copy.plan));
     elsif not courier.is_copied(copy.plan, copy."position") then
         perform courier.remote_send('courier_copy', courier.chunk_query(copy.plan, copy."position"), 30000);
     end if;
@@ -27,9 +20,9 @@ $$;
 revoke execute on function courier.copy_table_ask(int8) from public;
 comment on function courier.copy_table_ask(int8) is 'asks the node of a pull for the next chunk';
 
--- Writes the rows that the node has answered, and returns what the last of them
--- tells of all; null if there are none. A setting takes it from that row to here:
--- a second look at the rows would keep them all a second time.
+-- Writes the rows that the node has answered, but what stands for large ones, and
+-- returns what the last of them tells of all; null if there are none. A setting takes
+-- it from that row to here: a second look at the rows would keep them all a second time.
 create function courier.insert_answer(target text, plan jsonb) returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -42,15 +35,15 @@ begin
     perform set_config('courier_copy.chunk', '', true);
     execute format($q$
 insert into %1$s (%2$s) overriding system value
-select %3$s from %4$I.dblink_get_result('courier_copy') as answer (told text, %5$s)
-where case when answer.told is null then true else set_config('courier_copy.chunk', answer.told, true) is not null end$q$,
+select %3$s from %4$I.dblink_get_result('courier_copy') as answer (%5$s)
+where case when answer.told is null then true when set_config('courier_copy.chunk', answer.told, true) is not null then %6$s end$q$,
         target,
         (select string_agg(quote_ident(c ->> 'name'), ', ' order by n)
          from jsonb_array_elements(plan -> 'columns') with ordinality u (c, n)),
         (select string_agg('c' || n, ', ' order by n) from generate_series(1, jsonb_array_length(plan -> 'columns')) n),
         dblink,
-        (select string_agg(format('c%s %s', n, c ->> 'write_type'), ', ' order by n)
-         from jsonb_array_elements(plan -> 'columns') with ordinality u (c, n)));
+        case when (plan ->> 'whole')::boolean then courier.whole_columns(plan) else 'told text, ' || courier.answer_columns(plan) end,
+        case when (plan ->> 'whole')::boolean then 'answer.col is null' else 'not (answer.told::json ->> ''large'')::boolean' end);
     execute format('select r from %I.dblink_get_result(''courier_copy'') as t (r text)', dblink) into leftover;
     return nullif(current_setting('courier_copy.chunk'), '')::jsonb;
 end
@@ -83,18 +76,29 @@ begin
             return false;
         end if;
         if (copy.plan ->> 'whole')::boolean then
-            -- each row tells how many rows and bytes there are up to it
+            -- each row tells how many rows and bytes there are up to it, and those
+            -- before a large one how many of them are to come
             loop
                 perform courier.remote_send('courier_copy', format('fetch %s from courier_source', fetched), 30000);
                 told := courier.insert_answer(copy.target, copy.plan);
                 exit when told is null;
                 chunk := told;
+                if told ? 'large_row_in' then
+                    perform courier.node_run(copy.node_name, 'courier_copy',
+                        format('move %s from courier_source', (told ->> 'large_row_in')::int - 1));
+                    perform courier.pull_pieces(copy, 'courier_source');
+                    fetched := 1;
+                    continue;
+                end if;
                 fetched := greatest(1, least(fetched * 8, (copy.plan ->> 'rows')::int8,
                     (copy.plan ->> 'bytes')::int8 * (chunk ->> 'rows')::int8 / greatest((chunk ->> 'bytes')::int8, 1)));
             end loop;
             behind := courier.next_position(copy.plan, copy."position", null);
         else
             chunk := courier.insert_answer(copy.target, copy.plan);
+            if (chunk ->> 'large')::boolean then
+                chunk := courier.pull_large(copy);
+            end if;
             behind := courier.next_position(copy.plan, copy."position", chunk);
         end if;
         update courier.table_copy c

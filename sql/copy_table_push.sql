@@ -55,11 +55,31 @@ revoke execute on function courier.forget_push_command(uuid) from public;
 comment on function courier.forget_push_command(uuid) is
     'statement that removes the progress of a copy from its node, and schema courier_target with the last of it';
 
--- The chunk behind a position, as statements for the node: the progress
--- there by compare-and-set, and the rows. Null if there are no more. The snapshot
--- may be older than the copy, of which no table can be asked therefore.
+-- The progress of a chunk there, by compare-and-set.
+create function courier.push_progress_command(
+    job jsonb, from_position text, "position" text, rows int8, bytes int8) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $f$
+    select format('do %L;', format($q$begin
+    update courier_target.table_copy
+    set "position" = %1$L, rows = rows + %2$s, bytes = bytes + %3$s, chunks = chunks + 1, updated_at = clock_timestamp()
+    where copy = %4$L and "position" = %5$L;
+    if not found then
+        raise exception 'the copy is not at the position that this chunk starts from' using errcode = 'PC001';
+    end if;
+end$q$, "position", rows, bytes, job ->> 'progress_key', from_position))
+$f$;
+revoke execute on function courier.push_progress_command(jsonb, text, text, int8, int8) from public;
+comment on function courier.push_progress_command(jsonb, text, text, int8, int8) is
+    'statement that writes down on the node of a push how far it is';
+
+-- The chunk behind a position, as statements for the node: the progress there, and
+-- the rows. Null if there are no more, or if there is a large row in it, which goes
+-- by courier.copy_table_send_large(). The snapshot may be older than the copy, of
+-- which no table can be asked therefore.
 create function courier.copy_table_read(
-    job jsonb, from_position text, out command text, out "position" text, out rows int8, out bytes int8)
+    job jsonb, from_position text, out command text, out "position" text, out rows int8, out bytes int8, out large boolean)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -82,22 +102,17 @@ from (%2$s) r (told, %3$s)$q$,
             (select string_agg('c' || n, ', ' order by n) from generate_series(1, jsonb_array_length(plan -> 'columns')) n))
         into chunk;
         told := chunk.told;
+        large := told ->> 'large';
+        if large then
+            return;
+        end if;
         "position" := courier.next_position(plan, "position", told);
         exit when told is not null;
     end loop;
     rows := told ->> 'rows';
     bytes := told ->> 'bytes';
-    command := format($q$
-do %1$L;
-insert into %2$s (%3$s) overriding system value select %4$s from unnest(%5$s) as u (%6$s)$q$,
-        format($b$begin
-    update courier_target.table_copy
-    set "position" = %1$L, rows = rows + %2$s, bytes = bytes + %3$s, chunks = chunks + 1, updated_at = clock_timestamp()
-    where copy = %4$L and "position" = %5$L;
-    if not found then
-        raise exception 'the copy is not at the position that this chunk starts from' using errcode = 'PC001';
-    end if;
-end$b$, "position", rows, bytes, job ->> 'progress_key', from_position),
+    command := courier.push_progress_command(job, from_position, "position", rows, bytes) || format($q$
+insert into %1$s (%2$s) overriding system value select %3$s from unnest(%4$s) as u (%5$s)$q$,
         job ->> 'target',
         (select string_agg(quote_ident(c ->> 'name'), ', ' order by n)
          from jsonb_array_elements(plan -> 'columns') with ordinality u (c, n)),

@@ -9,7 +9,8 @@
  *	push	a chunk is read in one transaction, of the snapshot that the caller
  *			has exported if there is no key to go by; the node's transaction
  *			has the rows and the progress; another here writes down how far
- *			it is.  While the node works on a chunk the next one is read.
+ *			it is.  While the node works on a chunk the next one is read,
+ *			but for one with a large row, which is sent as it is read.
  *
  * The worker acts as the role of the caller.  It holds an advisory lock, by
  * which others see that the copy is alive.
@@ -39,10 +40,11 @@
 /* What copy_table_read() gives, all of it text. */
 enum
 {
-	CHUNK_COMMAND,				/* NULL: there are no more rows */
-	CHUNK_POSITION,				/* behind it */
+	CHUNK_COMMAND,				/* NULL: there are no more rows, or a large one */
+	CHUNK_POSITION,				/* behind it; of a large one, before it */
 	CHUNK_ROWS,
 	CHUNK_BYTES,
+	CHUNK_LARGE,				/* 'true': it has a row that goes in pieces */
 	CHUNK_COLUMNS
 };
 
@@ -129,12 +131,24 @@ begin_reading(const char *snapshot, const char *activity)
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
+/* Runs a query that gives a chunk. */
+static void
+read_chunk(const char *sql, int nargs, text *const *args, const char *snapshot, text **chunk)
+{
+	begin_reading(snapshot, sql);
+	query_row(sql, nargs, args, CHUNK_COLUMNS, chunk);
+	courier_worker_commit();
+}
+
 static void
 push(text *id, text *job, text *position, const char *snapshot)
 {
 	static const char *const read_query =
-		"SELECT command, position, rows::pg_catalog.text, bytes::pg_catalog.text"
+		"SELECT command, position, rows::pg_catalog.text, bytes::pg_catalog.text, large::pg_catalog.text"
 		" FROM courier.copy_table_read($1::pg_catalog.jsonb, $2)";
+	static const char *const large_query =
+		"SELECT NULL::pg_catalog.text, position, rows::pg_catalog.text, bytes::pg_catalog.text, NULL::pg_catalog.text"
+		" FROM courier.copy_table_send_large($1::pg_catalog.jsonb, $2, $3)";
 	static const char *const confirm_query =
 		"SELECT courier.copy_table_confirm($1::pg_catalog.int8, $2, $3::pg_catalog.int8, $4::pg_catalog.int8, $5)";
 	text	   *sent[CHUNK_COLUMNS] = {0};
@@ -145,18 +159,25 @@ push(text *id, text *job, text *position, const char *snapshot)
 		text	   *next[CHUNK_COLUMNS];
 		text	   *read_args[] = {job, position};
 		text	   *confirm_args[] = {id, sent[CHUNK_POSITION], sent[CHUNK_ROWS], sent[CHUNK_BYTES], NULL};
+		bool		large;
 
 		CHECK_FOR_INTERRUPTS();
-		begin_reading(snapshot, read_query);
-		query_row(read_query, 2, read_args, CHUNK_COLUMNS, next);
-		courier_worker_commit();
-
+		read_chunk(read_query, 2, read_args, snapshot, next);
+		large = next[CHUNK_LARGE] != NULL && *VARDATA_ANY(next[CHUNK_LARGE]) == 't';
 		confirm_args[4] = next[CHUNK_COMMAND];
 		step(confirm_query, 5, confirm_args, 0, NULL);
-		more = next[CHUNK_COMMAND] != NULL;
-		if (more)
+		if (large)
+		{
+			text	   *large_args[] = {job, position, next[CHUNK_POSITION]};
+
+			read_chunk(large_query, 3, large_args, snapshot, next);
+		}
+		more = large || next[CHUNK_COMMAND] != NULL;
+		if (next[CHUNK_COMMAND] != NULL)
 			pfree(next[CHUNK_COMMAND]);
-		position = next[CHUNK_POSITION];
+		/* the large row may be gone: nothing is sent then */
+		if (!large || next[CHUNK_POSITION] != NULL)
+			position = next[CHUNK_POSITION];
 		memcpy(sent, next, sizeof(sent));
 	}
 }

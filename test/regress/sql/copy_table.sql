@@ -29,8 +29,8 @@ declare
     b text;
 begin
     perform on_node('set datestyle = ''ISO''; set timezone = ''UTC''; set extra_float_digits = 1; set intervalstyle = ''postgres''');
-    execute format('select count(*) || md5(coalesce(string_agg(t::text, ''|'' order by t::text collate "C"), '''')) from %s t', here) into a;
-    select v into b from there(format('select count(*) || md5(coalesce(string_agg(t::text, ''|'' order by t::text collate "C"), '''')) from %s t', there)) v;
+    execute format('select count(*) || md5(coalesce(string_agg(md5(t::text), ''|'' order by md5(t::text) collate "C"), '''')) from %s t', here) into a;
+    select v into b from there(format('select count(*) || md5(coalesce(string_agg(md5(t::text), ''|'' order by md5(t::text) collate "C"), '''')) from %s t', there)) v;
     return a = b;
 end
 $$;
@@ -129,6 +129,51 @@ set search_path = staging, public;
 select courier.copy_table('eu', 'gen', 'fresh', '{"direction": "pull", "columns": ["v", "id"]}');
 reset search_path;
 select count(*), max(v) from staging.fresh;
+
+-- rows too large for a statement, with others of their key: in pieces
+select public.on_node($$
+create table "Odd 'one'"."Lar'ge" as select t.*, 1 as kind, null::text as "fill""er" from "Odd 'one'"."Tab ""le" t where "I d" <= 10;
+insert into "Odd 'one'"."Lar'ge" select t.*, 1 + "I d" % 2, repeat(E'\u00e4\\ ''$"', 720000) from "Odd 'one'"."Tab ""le" t where "I d" between 20 and 21;
+insert into "Odd 'one'"."Lar'ge" (data, kind) select convert_to(repeat('bytes', 850000), 'UTF8'), 3;
+insert into "Odd 'one'"."Lar'ge" (list, kind) select array[null, repeat('x ', 2200000)], 3;
+insert into "Odd 'one'"."Lar'ge" (kind, "fill""er") values (3, ''), (4, null);
+alter table "Odd 'one'"."Lar'ge" alter kind set not null$$);
+select courier.copy_table('eu', '"Odd ''one''"."Lar''ge"', 'staging.large', '{"key": "kind", "chunk_rows": 2}');
+select same('staging.large', '"Odd ''one''"."Lar''ge"');
+select courier.copy_table('eu', '"Odd ''one''"."Lar''ge"', 'staging.large_place', '{"chunk_bytes": 8192}');
+select same('staging.large_place', '"Odd ''one''"."Lar''ge"');
+create table staging.large_whole (like staging.large);
+select courier.copy_table('eu', '(select * from "Odd ''one''"."Lar''ge")', 'staging.large_whole');
+select same('staging.large_whole', '"Odd ''one''"."Lar''ge"');
+select rows, chunks from progress where target = 'staging.large';
+-- as text they are what small ones are
+create table staging.large_texts (kind text, flag text, code text, address text, list text, data text);
+select public.on_node($$
+create table typed_large as select i as kind, true as flag, 'c'::char(3) as code, '10.0.0.1'::inet as address,
+    array[null, repeat('x', i * 4500000)] as list, null::bytea as data from generate_series(0, 1) i$$);
+select courier.copy_table('eu', 'typed_large', 'staging.large_texts', '{"key": "kind"}');
+select kind, flag, code || '.' as code, address, length(list), data from staging.large_texts order by kind;
+-- in pieces to the node, which refuses one at first; as text in another encoding
+select public.on_node($$create table large_back (like "Odd 'one'"."Lar'ge", constraint small check (kind < 3))$$);
+select * from error_of($$select courier.copy_table('eu', 'staging.large', 'large_back', '{"key": "kind", "chunk_rows": 1}')$$);
+select there('select rows || '' '' || chunks from courier_target.table_copy'), there('select count(*) from large_back');
+select public.on_node('alter table large_back drop constraint small');
+select courier.copy_table('eu', 'staging.large', 'large_back', '{"key": "kind", "chunk_rows": 1}');
+select same('staging.large', 'large_back');
+select courier.copy_table('eu', 'staging.large_place', 'large_back', '{"on_existing": "truncate", "chunk_bytes": 8192}');
+select same('staging.large', 'large_back');
+create database regress_courier_copy_latin encoding 'LATIN1' locale 'C' template template0;
+select courier.create_node('latin', format('host=%s port=%s dbname=regress_courier_copy_latin user=%s',
+    coalesce(nullif(split_part(current_setting('unix_socket_directories'), ',', 1), ''), 'localhost'),
+    current_setting('port'), current_user));
+select courier.copy_table('eu', '(select kind, "fill""er" as w from "Odd ''one''"."Lar''ge")', 'staging.large_text');
+select dblink_exec((select server_name::text from courier.node where node_name = 'latin'), 'create table large_text (kind int, w text)');
+select courier.copy_table('latin', 'staging.large_text', 'large_text', '{"key": "kind"}');
+select courier.copy_table('latin', 'large_text', 'staging.large_again', '{"key": "kind", "direction": "pull"}');
+select count(*), count(distinct w) from (table staging.large_text union all table staging.large_again) t;
+select courier.forget_copies('latin');
+select courier.drop_node('latin');
+drop database regress_courier_copy_latin;
 
 -- a chunk that fails: those before it are there, the next call goes on behind them
 create table staging.checked ("I d" int, code text, constraint small check ("I d" < 500));
