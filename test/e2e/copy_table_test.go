@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -101,7 +102,7 @@ func (s *stock) cutShort(name string, interrupt func(c *call)) {
 	eventually(s.t, "the copy to go on before "+name, func() bool {
 		rows, finished := s.progress()
 		require.False(s.t, finished, "the copy was over before %s", name)
-		return rows >= before+2*stockChunk
+		return rows >= max(before, there)+2*stockChunk
 	})
 	interrupt(c)
 	require.Error(s.t, <-c.done, name)
@@ -112,7 +113,11 @@ func (s *stock) cutShort(name string, interrupt func(c *call)) {
 	after, _ := s.progress()
 	now := s.copied()
 	s.t.Logf("%s %s: %d rows before, %d after", s.direction, name, there, now)
-	require.Greater(s.t, now, there, name)
+	// A crash may take back what the worker has committed in the last second.
+	require.GreaterOrEqual(s.t, now, there, name)
+	if !strings.Contains(name, "kill") {
+		require.Greater(s.t, now, there, name)
+	}
 	if s.direction == "pull" { // of a push the node knows: what is written down here may be behind or ahead of a crash
 		require.Equal(s.t, after, now, name)
 	}
