@@ -85,7 +85,7 @@ func (c *largeCopy) cutShort(r *replica) {
 // it, here or on the node; and so much less for smaller ones. A copy that is cut short
 // among the pieces of one goes on with that row.
 func TestCopyTableLargeRows(t *testing.T) {
-	megabytes := number(t, "COURIER_TEST_COPY_MB", 25)
+	megabytes := numberOf(t, "COURIER_TEST_COPY_MB", 25)
 	most := 40*1024 + (mostMemory-40*1024)*megabytes/50
 	r := startReplica(t)
 	for _, c := range []*largeCopy{{"pull", r.target, r.source}, {"push", r.source, r.target}} {
