@@ -137,12 +137,18 @@ end$q$, 'select * from ' || query || E'\n as q limit 0')));
     return courier.ask_side(node_name, connection, format($q$
 select json_build_object('kind', 'q', 'may_select', true, 'columns', (
     select json_agg(json_build_object(
-        'name', u.name, 'type', format_type(t.oid, null), 'bare', format_type(t.oid, -1), 'length', t.typlen,
-        'base', t.typname, 'not_null', false, 'generated', false, 'order_schema', %s) order by u.n)
+        'name', u.name, 'type', coalesce(x.name, format_type(t.oid, null)), 'bare', coalesce(x.name, format_type(t.oid, -1)),
+        'length', t.typlen, 'base', t.typname, 'not_null', false, 'generated', false, 'order_schema', %s) order by u.n)
     from (select %s from (select 1) one left join lateral (select * from %s
  as q limit 0) q on true) types
     cross join lateral unnest(types.names, types.oids) with ordinality u (name, type_oid, n)
-    join pg_type t on t.oid = u.type_oid))$q$,
+    join pg_type t on t.oid = u.type_oid
+    -- with its schema, which the search_path here may lack
+    left join lateral (
+        select format('%%I.%%I', n.nspname, e.typname) || case when e.oid <> t.oid then '[]' else '' end as name
+        from pg_type e join pg_namespace n on n.oid = e.typnamespace
+        where e.oid = case when t.typcategory = 'A' and t.typlen = -1 and t.typelem <> 0 then t.typelem else t.oid end
+          and n.nspname <> 'pg_catalog') x on true))$q$,
         courier.order_schema_expression('u.type_oid'),
         (select format('array[%s]::text[] as names, array[%s]::oid[] as oids',
                        string_agg(quote_literal(n), ', ' order by o),

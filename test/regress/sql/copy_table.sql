@@ -120,6 +120,11 @@ select * from staging.tiny;
 select attname, format_type(atttypid, atttypmod) from pg_attribute where attrelid = 'staging.counted'::regclass and attnum > 0 order by attnum;
 select target, rows, chunks from progress where target ~ 'seen|counted|tiny';
 
+-- of a query, types that are not in pg_catalog, and arrays of them
+select courier.copy_table('eu', '(select 1 as id, ''ok''::mood as p, array[''sad'', null]::mood[] as q, array[1] as a, now() - now() as i)', 'staging.moods');
+select attname, format_type(atttypid, atttypmod) from pg_attribute where attrelid = 'staging.moods'::regclass and attnum > 0 order by attnum;
+select * from staging.moods;
+
 -- computed columns are left to the target, those it has more get their defaults
 create table staging.gen (doubled int generated always as (v * 3) stored, v bigint, id int generated always as identity, more text default 'd');
 select courier.copy_table('eu', 'gen', 'staging.gen');
