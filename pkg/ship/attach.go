@@ -320,7 +320,7 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 			s.copying.missed[oid] = true
 		default: // one that was removed and added again has missed changes
 			s.catalog.pending[oid], s.copying.pending[oid] = true, true
-			s.copying.own[oid] = begun[oid] != ""
+			_, s.copying.own[oid] = begun[oid] // its name is '' where the copy was given up
 		}
 	}
 	return s.leaveDropped(ctx)
