@@ -133,10 +133,10 @@ func (s *Shipper) missedRows(ctx context.Context, table *copydata.Table) ([]*cop
 func (s *Shipper) placesOf(ctx context.Context, table *copydata.Table, keys []string) ([]copydata.Place, error) {
 	var conditions []string
 	for n, i := range table.Relation.Keys() {
-		conditions = append(conditions, fmt.Sprintf("t.%s = (k.k ->> %d)::%s", table.Selected[i], n, table.Types[i]))
+		conditions = append(conditions, table.SameKey(i, fmt.Sprintf("(k.k ->> %d)", n)))
 	}
 	sql := "SELECT t.tableoid, t.ctid, k.n - 1 FROM (SELECT j::pg_catalog.json AS k, n FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS u (j, n)) AS k JOIN " +
-		identifier(table.Schema) + "." + identifier(table.Name) + " AS t ON " + strings.Join(conditions, " AND ")
+		table.From() + " AS t ON " + strings.Join(conditions, " AND ")
 	rows, err := s.session.Query(ctx, sql, textArray(keys))
 	if err != nil {
 		return nil, fmt.Errorf("look for rows of table %s: %w", table, err)
