@@ -81,6 +81,9 @@ func (c *copying) unfinished() bool { return len(c.pending) > 0 || len(c.partial
 // copyPending copies the tables the target has yet to get. It returns when that
 // is done, paused, or the shipper is told to stop.
 func (s *Shipper) copyPending(ctx context.Context) error {
+	if s.uncommitted && s.copying.due() {
+		return &UncommittedError{Subscription: s.name}
+	}
 	if s.position == nil {
 		if err := s.beginProgress(ctx); err != nil {
 			return err
