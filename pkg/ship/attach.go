@@ -333,6 +333,7 @@ const droppedCopies = `
 		coalesce(c.cancelled, false), false
 	FROM courier.dropped_table AS d JOIN courier.subscription AS s ON s.subscription_id = d.subscription_id
 	LEFT JOIN courier.copy_request AS c ON c.subscription_id = d.subscription_id AND c.relation = d.relation
+		AND c.added::pg_catalog.text = d.added::pg_catalog.text
 	WHERE d.subscription_id = $1::pg_catalog.int4 AND (s.copy_data OR c.requests > 0)`
 
 // leaveDropped gives up the copies of tables that are no more.
