@@ -350,9 +350,15 @@ func (s *Shipper) copyJobs(ctx context.Context, tables []*Table) ([]*copydata.Jo
 		if !partial {
 			continue
 		}
-		described, err := s.define(ctx, table)
+		described, byKey, err := s.describe(ctx, table)
 		if err != nil {
 			return nil, s.explainDrift(ctx, table, err)
+		}
+		if !byKey { // any more
+			if err = s.restartWhole(ctx, described); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		moved := false
 		if plan != nil {

@@ -166,12 +166,36 @@ func (s *Shipper) restartCopies() string {
 // forgetPartial takes over that they do.
 func (s *Shipper) forgetPartial() {
 	for oid := range s.catalog.partial {
-		delete(s.catalog.partial, oid)
-		delete(s.copying.partial, oid)
-		delete(s.copying.missed, oid)
-		s.catalog.tables[oid].Filter.Partial = false
-		s.catalog.pending[oid], s.copying.pending[oid], s.copying.own[oid] = true, true, true
+		s.setPending(oid)
 		s.log.Info("a transaction was set aside, and a table that was being copied is copied anew",
 			"subscription", s.name, "table", s.catalog.tables[oid].Schema+"."+s.catalog.tables[oid].Name)
 	}
+}
+
+// restartWhole makes a partial table pending: its changes can't be applied by key any
+// more. What the target has of it goes when it is copied anew, in one transaction.
+func (s *Shipper) restartWhole(ctx context.Context, table *copydata.Table) error {
+	script := s.nextScript()
+	script.Append("BEGIN")
+	script.Append(s.holdPosition())
+	script.Append("SET LOCAL statement_timeout = 0")
+	script.Append(fmt.Sprintf("SELECT courier_target.rebuild_indexes(%s, %d)", literal(s.sub.ProgressKey), table.OID))
+	script.Append(s.restartCopies() + " AND relation = " + strconv.FormatUint(uint64(table.OID), 10))
+	script.Append("COMMIT")
+	if err := s.link.Exec(ctx, script.String()); err != nil {
+		return s.explainCopy(ctx, &copydata.TableError{Table: table, Err: err})
+	}
+	s.setPending(table.OID)
+	s.log.Info("a table can't be copied in chunks any more, and is copied anew",
+		"subscription", s.name, "node", s.sub.Node, "table", table.String())
+	return nil
+}
+
+// setPending takes over that a partial table begins anew.
+func (s *Shipper) setPending(oid uint32) {
+	delete(s.catalog.partial, oid)
+	delete(s.copying.partial, oid)
+	delete(s.copying.missed, oid)
+	s.catalog.tables[oid].Filter.Partial = false
+	s.catalog.pending[oid], s.copying.pending[oid], s.copying.own[oid] = true, true, true
 }
