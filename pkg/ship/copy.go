@@ -115,6 +115,7 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 		}
 	}
 	s.closeCopier(ctx)
+	s.letters.generation = 0 // retries have waited for it
 	return nil
 }
 

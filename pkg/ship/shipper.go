@@ -182,7 +182,6 @@ func (s *Shipper) drain(ctx context.Context) error {
 		if err := s.copyPending(ctx); err != nil {
 			return err
 		}
-		s.letters.generation = 0 // retries have waited for it
 		if err := s.mindLetters(ctx, s.sub.Generation); err != nil {
 			return err
 		}
