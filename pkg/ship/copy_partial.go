@@ -124,7 +124,8 @@ func (s *Shipper) missedRows(ctx context.Context, table *copydata.Table) ([]*cop
 		}
 	}
 	if len(rest) > 0 {
-		err = s.link.Exec(ctx, forget(rest))
+		// another shipper's rows may be in their places by now
+		err = s.link.Exec(ctx, s.holdPosition()+";\n"+forget(rest))
 	}
 	return jobs, err
 }
