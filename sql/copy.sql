@@ -3,6 +3,7 @@
 create table courier.copy_request (
     subscription_id int not null,
     relation regclass not null,
+    added pg_snapshot not null,
     requests int not null default 0,
     on_existing text not null,
     cancelled boolean not null default false,
@@ -14,6 +15,8 @@ create table courier.copy_request (
 comment on table courier.copy_request is 'tables of subscriptions that were to be copied once more, or not to be copied';
 comment on column courier.copy_request.subscription_id is 'the subscription';
 comment on column courier.copy_request.relation is 'the table';
+comment on column courier.copy_request.added is
+    'the table''s, as in subscription_table; where that is another one the table has left the sets since, and the request is void';
 comment on column courier.copy_request.requests is 'how often a new copy was asked for; the node''s copy bears the number it was made for';
 comment on column courier.copy_request.on_existing is 'what is done about the rows that the node has: error, merge or truncate';
 comment on column courier.copy_request.cancelled is 'whether its copy was cancelled; nothing of the table is sent until a new one is asked for';
@@ -79,7 +82,8 @@ select t.subscription_id,
        (s.copy_data or coalesce(c.requests, 0) > 0) as wanted
 from courier.subscription_table t
 join courier.subscription s on s.subscription_id = t.subscription_id
-left join courier.copy_request c on c.subscription_id = t.subscription_id and c.relation = t.relation;
+left join courier.copy_request c on c.subscription_id = t.subscription_id and c.relation = t.relation
+     and c.added::text = t.added::text;
 comment on view courier.subscription_table_copy is 'which tables of each subscription the node is to have a copy of';
 comment on column courier.subscription_table_copy.subscription_id is 'the subscription';
 comment on column courier.subscription_table_copy.relation is 'OID of the table';
@@ -133,6 +137,7 @@ join pg_catalog.pg_class c on c.oid = p.relation
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join courier.subscription_state t on t.subscription_id = s.subscription_id
 left join courier.copy_request x on x.subscription_id = s.subscription_id and x.relation = p.relation
+     and x.added::text || coalesce('#' || nullif(x.requests, 0), '') = p.copy_name
 left join courier.copy_pause u on u.subscription_id = s.subscription_id;
 comment on view courier.copy_status is 'how far the copy of existing rows is, one row a table';
 comment on column courier.copy_status.subscription_name is 'the subscription';
@@ -192,11 +197,15 @@ begin
             message = format('on_existing cannot be %s', coalesce(quote_literal(on_existing), 'null')),
             hint = 'It can be: error, merge, truncate.';
     end if;
-    insert into courier.copy_request as c (subscription_id, relation, requests, on_existing)
-    values (present.subscription_id, alter_subscription_resynchronize_table.relation, 1,
-            alter_subscription_resynchronize_table.on_existing)
+    insert into courier.copy_request as c (subscription_id, relation, added, requests, on_existing)
+    select t.subscription_id, t.relation, t.added, 1, alter_subscription_resynchronize_table.on_existing
+    from courier.subscription_table t
+    where t.subscription_id = present.subscription_id
+      and t.relation = alter_subscription_resynchronize_table.relation
     on conflict on constraint copy_request_pkey do update
-    set requests = c.requests + 1, on_existing = excluded.on_existing, cancelled = false;
+    set added = excluded.added,
+        requests = case when c.added::text = excluded.added::text then c.requests else 0 end + 1,
+        on_existing = excluded.on_existing, cancelled = false;
     insert into courier.copy_progress as p (subscription_id, relation, copy_name, state)
     select t.subscription_id, t.relation, t.copy_name, 'waiting' from courier.subscription_table_copy t
     where t.subscription_id = present.subscription_id
@@ -268,16 +277,20 @@ begin
     if relation is not null then
         perform courier.require_subscribed(present, relation);
     end if;
-    insert into courier.copy_request as c (subscription_id, relation, on_existing, cancelled)
-    select t.subscription_id, t.relation, t.on_existing, true
+    insert into courier.copy_request as c (subscription_id, relation, added, on_existing, cancelled)
+    select t.subscription_id, t.relation, a.added, t.on_existing, true
     from courier.subscription_table_copy t
+    join courier.subscription_table a on a.subscription_id = t.subscription_id and a.relation = t.relation
     where t.subscription_id = present.subscription_id
       and t.relation = coalesce(cancel_copy.relation::oid, t.relation) and t.wanted and not t.cancelled
       and not exists (
         select from courier.copy_progress p
         where p.subscription_id = t.subscription_id and p.relation = t.relation
           and p.copy_name = t.copy_name and p.state = 'copied')
-    on conflict on constraint copy_request_pkey do update set cancelled = true;
+    on conflict on constraint copy_request_pkey do update
+    set added = excluded.added,
+        requests = case when c.added::text = excluded.added::text then c.requests else 0 end,
+        on_existing = excluded.on_existing, cancelled = true;
     get diagnostics cancelled = row_count;
     if cancelled = 0 then
         raise exception using

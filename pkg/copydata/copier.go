@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -195,6 +196,13 @@ func (c *Copier) runTogether(ctx context.Context, epoch Epoch) error {
 	var group sync.WaitGroup
 	for _, l := range c.lanes {
 		group.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					c.fail(&session.Error{SQLState: "XX000", Message: fmt.Sprintf("copying rows panicked: %v", p),
+						Detail: string(debug.Stack()),
+						Hint:   "This is a defect of pg_courier; nothing was lost. Please report it with the detail."})
+				}
+			}()
 			if err := l.runInSnapshot(ctx, epoch); err != nil {
 				c.fail(err)
 			}

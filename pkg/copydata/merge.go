@@ -103,11 +103,13 @@ func (l *lane) exec(ctx context.Context, sql string) error {
 // source has those that differ, and the numbers of those that it does not have.
 func (l *lane) compare(ctx context.Context, j *Job) (keys [][]string, differing []Place, gone []int, err error) {
 	t := j.table
-	var selected, aliases, conditions []string
+	var selected, aliases, conditions, same []string
 	for n, i := range t.Relation.Keys() {
+		alias := fmt.Sprintf("courier_k%d", n)
 		selected = append(selected, "t."+t.Selected[i]+"::pg_catalog.text")
-		aliases = append(aliases, fmt.Sprintf("courier_k%d", n))
-		conditions = append(conditions, fmt.Sprintf("t.%s = k.courier_k%d::%s", t.Selected[i], n, t.Types[i]))
+		aliases = append(aliases, alias)
+		conditions = append(conditions, t.SameKey(i, "k."+alias))
+		same = append(same, fmt.Sprintf(`t.%s::pg_catalog.text COLLATE "C" = k.%s`, t.Selected[i], alias))
 	}
 	from, to := j.pages.Bounds()
 	rows, err := l.link.Query(ctx, fmt.Sprintf("SELECT %s, %s FROM ONLY %s AS t WHERE t.ctid >= '%s' AND t.ctid < '%s'",
@@ -127,11 +129,20 @@ func (l *lane) compare(ctx context.Context, j *Job) (keys [][]string, differing 
 		args[i] = array(list)
 		lists = append(lists, fmt.Sprintf("$%d::pg_catalog.text[]", i+1))
 	}
+	// A key that is equal and written in another way is another one: a row keeps its
+	// key where it is written anew. Rows of a partition that has come since the table
+	// was planned are not among the source's until it is planned again.
+	leaves := make([]string, len(t.leaves))
+	for i, each := range t.leaves {
+		leaves[i] = strconv.FormatUint(uint64(each.OID), 10)
+	}
 	found, err := l.session.Query(ctx, fmt.Sprintf(`SELECT k.courier_n - 1, t.courier_leaf, t.courier_place
 		FROM ROWS FROM (%s) WITH ORDINALITY AS k (%s, courier_digest, courier_n)
-		LEFT JOIN (SELECT *, tableoid AS courier_leaf, ctid AS courier_place FROM %s WHERE true%s) AS t ON %s
+		LEFT JOIN (SELECT *, tableoid AS courier_leaf, ctid AS courier_place FROM %s
+			WHERE tableoid = ANY ('{%s}'::pg_catalog.oid[])%s) AS t ON %s AND %s
 		WHERE t.courier_place IS NULL OR %s <> k.courier_digest`,
-		unnested(lists), strings.Join(aliases, ", "), t.qualified(), t.Condition, strings.Join(conditions, " AND "), t.digest()), args...)
+		unnested(lists), strings.Join(aliases, ", "), t.From(), strings.Join(leaves, ","), t.Condition, strings.Join(conditions, " AND "),
+		strings.Join(same, " AND "), t.digest()), args...)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("compare rows of table %s: %w", t, err)
 	}
@@ -161,7 +172,21 @@ func unnested(lists []string) string {
 	return strings.Join(calls, ", ")
 }
 
-func (t *Table) qualified() string { return quoted(t.Schema) + "." + quoted(t.Name) }
+// From is the table as its rows are read: without those of tables that inherit from it,
+// and with those of its partitions. It is planned.
+func (t *Table) From() string {
+	only := ""
+	if t.leaf(t.OID) != nil {
+		only = "ONLY "
+	}
+	return only + quoted(t.Schema) + "." + quoted(t.Name)
+}
+
+// SameKey is the condition that a column of the key, of t, has the value that an
+// expression gives as text; it may have it in another form.
+func (t *Table) SameKey(column int, text string) string {
+	return fmt.Sprintf("t.%s %s %s::%s", t.Selected[column], t.Equal[column], text, t.Types[column])
+}
 
 func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
@@ -173,8 +198,8 @@ func (t *Table) deletion(keys [][]string, numbers []int) string {
 		for _, number := range numbers {
 			list = append(list, keys[n][number])
 		}
-		sets = append(sets, fmt.Sprintf("pg_catalog.unnest(%s::pg_catalog.text[])::%s AS k%d", literal(string(array(list))), t.Types[i], n))
-		conditions = append(conditions, fmt.Sprintf("t.%s = k.k%d", t.Selected[i], n))
+		sets = append(sets, fmt.Sprintf("pg_catalog.unnest(%s::pg_catalog.text[]) AS k%d", literal(string(array(list))), n))
+		conditions = append(conditions, t.Target.SameKey(i, fmt.Sprintf("k.k%d", n)))
 	}
 	only := ""
 	if t.Target.Plain() {

@@ -31,6 +31,7 @@ type Table struct {
 	Relation     *change.Relation // as it is now, with its key
 	Selected     []string         // its columns, quoted
 	Types        []string         // theirs, as in SQL
+	Equal        []string         // the operators that compare them
 	Binary       []bool           // which of them are bytea
 	Varying      []bool           // which of them have values of any length
 	Target       *render.Target   // of the same relation
@@ -106,7 +107,7 @@ func (t *Table) Plan(ctx context.Context, query chunk.Query, done []Done) error 
 // chunks stay as they are planned.
 func (t *Table) Redefine(now *Table) {
 	t.Schema, t.Name, t.Relation, t.Target, t.Condition = now.Schema, now.Name, now.Relation, now.Target, now.Condition
-	t.Selected, t.Types, t.Binary, t.Varying = now.Selected, now.Types, now.Binary, now.Varying
+	t.Selected, t.Types, t.Equal, t.Binary, t.Varying = now.Selected, now.Types, now.Equal, now.Binary, now.Varying
 }
 
 // Moved reports whether the table's pages are not those it was planned for: it
@@ -279,7 +280,7 @@ func (t *Table) Rows(places []Place, statement func(numbers []int) string) (jobs
 	return t.rowJobs(due, statement), numbers
 }
 
-// rowJobs makes a job a leaf of rows.
+// rowJobs makes a job a leaf of rows, all of them in leaves that are planned.
 func (t *Table) rowJobs(places []Place, statement func(numbers []int) string) []*Job {
 	var jobs []*Job
 	byLeaf := make(map[uint32]*Job)

@@ -91,6 +91,13 @@ func (t *Target) ifExists(existing Existing) string {
 	return ""
 }
 
+// SameKey is the condition that a column of the relation's key, of t, equals the value
+// that an expression gives as text.
+func (t *Target) SameKey(column int, text string) string {
+	c := &t.columns[t.bySource[column]]
+	return "t." + string(c.name) + " " + c.equal + " " + text + "::" + c.typ + c.suffix
+}
+
 // RowSecurity says that row-level security of the table applies to the role that
 // writes to it.
 func (t *Target) RowSecurity() bool { return t.table.RowSecurity }

@@ -323,7 +323,7 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 			s.copying.missed[oid] = true
 		default: // one that was removed and added again has missed changes
 			s.catalog.pending[oid], s.copying.pending[oid] = true, true
-			s.copying.own[oid] = begun[oid] != ""
+			_, s.copying.own[oid] = begun[oid] // its name is '' where the copy was given up
 		}
 	}
 	return s.leaveDropped(ctx)
@@ -336,6 +336,7 @@ const droppedCopies = `
 		coalesce(c.cancelled, false), false
 	FROM courier.dropped_table AS d JOIN courier.subscription AS s ON s.subscription_id = d.subscription_id
 	LEFT JOIN courier.copy_request AS c ON c.subscription_id = d.subscription_id AND c.relation = d.relation
+		AND c.added::pg_catalog.text = d.added::pg_catalog.text
 	WHERE d.subscription_id = $1::pg_catalog.int4 AND (s.copy_data OR c.requests > 0)`
 
 // leaveDropped gives up the copies of tables that are no more.

@@ -117,21 +117,27 @@ func (c *catalog) loadRanks(ctx context.Context) error {
 
 func (c *catalog) rank(relation *change.Relation) int { return c.ranks[relation.OID] }
 
-// remoteColumns describes the target's columns as render wants them. A type
-// whose default equality is not in pg_catalog has its operator named, and a
-// column of a domain its collation if that is not the domain's. It takes the
-// expression of a type's facts and the list of wanted tables.
-const remoteColumns = `SELECT n.nspname, c.relname, a.attname, pg_catalog.format_type(a.atttypid, -1),
-	t.typarray <> 0 AND t.typdelim = ',' AND t.typcategory NOT IN ('A', 'C') AND t.typtype <> 'c',
-	a.attgenerated <> '', a.attidentity,
-	(SELECT pg_catalog.format('OPERATOR(%%I.%%s)', opn.nspname, o.oprname)
+// equality is an expression for the operator of a type's default equality, null if
+// that is in pg_catalog.
+func equality(typeOID string) string {
+	return `(SELECT pg_catalog.format('OPERATOR(%I.%s)', opn.nspname, o.oprname)
 	 FROM pg_catalog.pg_opclass oc
 	 JOIN pg_catalog.pg_am am ON am.oid = oc.opcmethod AND am.amname = 'btree'
 	 JOIN pg_catalog.pg_amop ao ON ao.amopfamily = oc.opcfamily AND ao.amopstrategy = 3
 	      AND ao.amoplefttype = oc.opcintype AND ao.amoprighttype = oc.opcintype
 	 JOIN pg_catalog.pg_operator o ON o.oid = ao.amopopr
 	 JOIN pg_catalog.pg_namespace opn ON opn.oid = o.oprnamespace AND opn.nspname <> 'pg_catalog'
-	 WHERE oc.opcdefault AND oc.opcintype = t.oid LIMIT 1),
+	 WHERE oc.opcdefault AND oc.opcintype = ` + typeOID + ` LIMIT 1)`
+}
+
+// remoteColumns describes the target's columns as render wants them. A type
+// whose default equality is not in pg_catalog has its operator named, and a
+// column of a domain its collation if that is not the domain's. It takes the
+// expressions of that operator and of a type's facts, and the list of wanted tables.
+const remoteColumns = `SELECT n.nspname, c.relname, a.attname, pg_catalog.format_type(a.atttypid, -1),
+	t.typarray <> 0 AND t.typdelim = ',' AND t.typcategory NOT IN ('A', 'C') AND t.typtype <> 'c',
+	a.attgenerated <> '', a.attidentity,
+	%s,
 	(SELECT pg_catalog.format('%%I.%%I', con.nspname, co.collname)
 	 FROM pg_catalog.pg_collation co
 	 JOIN pg_catalog.pg_namespace con ON con.oid = co.collnamespace
@@ -203,7 +209,7 @@ func (c *catalog) loadRemoteTables(ctx context.Context, link *dblink.Link, names
 		list.WriteString("(" + literal(name.schema) + ", " + literal(name.name) + ")")
 		c.remote[name] = nil
 	}
-	rows, err := link.Query(ctx, fmt.Sprintf(remoteColumns, typeFactsOf("t.oid"), list.String()), 14)
+	rows, err := link.Query(ctx, fmt.Sprintf(remoteColumns, equality("t.oid"), typeFactsOf("t.oid"), list.String()), 14)
 	if err != nil {
 		return fmt.Errorf("look at the target's tables: %w", err)
 	}

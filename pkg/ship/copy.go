@@ -81,6 +81,9 @@ func (c *copying) unfinished() bool { return len(c.pending) > 0 || len(c.partial
 // copyPending copies the tables the target has yet to get. It returns when that
 // is done, paused, or the shipper is told to stop.
 func (s *Shipper) copyPending(ctx context.Context) error {
+	if s.uncommitted && s.copying.due() {
+		return &UncommittedError{Subscription: s.name}
+	}
 	if s.position == nil {
 		if err := s.beginProgress(ctx); err != nil {
 			return err
@@ -112,6 +115,7 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 		}
 	}
 	s.closeCopier(ctx)
+	s.letters.generation = 0 // retries have waited for it
 	return nil
 }
 
@@ -347,9 +351,15 @@ func (s *Shipper) copyJobs(ctx context.Context, tables []*Table) ([]*copydata.Jo
 		if !partial {
 			continue
 		}
-		described, err := s.define(ctx, table)
+		described, byKey, err := s.describe(ctx, table)
 		if err != nil {
 			return nil, s.explainDrift(ctx, table, err)
+		}
+		if !byKey { // any more
+			if err = s.restartWhole(ctx, described); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		moved := false
 		if plan != nil {

@@ -284,7 +284,8 @@ func (s *Shipper) sourceRelation(ctx context.Context, table *Table, described *c
 		coalesce(a.attname = ANY (k.names), false), a.attgenerated <> '',
 		c.relreplident = 'f' AND pg_catalog.cardinality(k.names) = (
 		    SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute AS o
-		    WHERE o.attrelid = c.oid AND o.attnum > 0 AND NOT o.attisdropped AND o.attgenerated = '')
+		    WHERE o.attrelid = c.oid AND o.attnum > 0 AND NOT o.attisdropped AND o.attgenerated = ''),
+		coalesce(`+equality("a.atttypid")+`, '=')
 		FROM pg_catalog.pg_class AS c
 		CROSS JOIN courier.key_columns(c.oid::pg_catalog.regclass) AS k (names)
 		JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid
@@ -312,6 +313,7 @@ func (s *Shipper) sourceRelation(ctx context.Context, table *Table, described *c
 			Key: key, Generated: string(row[8]) == "t"})
 		described.Selected = append(described.Selected, string(row[3]))
 		described.Types = append(described.Types, string(row[4]))
+		described.Equal = append(described.Equal, string(row[10]))
 		described.Varying = append(described.Varying, string(row[5]) == "t")
 		described.Binary = append(described.Binary, string(row[6]) == "t")
 	}

@@ -89,7 +89,8 @@ func (s *Shipper) writeCopyNotes(ctx context.Context, due []uint32) error {
 	for _, column := range columns {
 		args = append(args, textArray(column))
 	}
-	// What was copied before this shipper was there has its numbers already.
+	// What was copied before this shipper was there has its numbers already; what is
+	// not planned yet keeps them.
 	_, err := s.session.Query(ctx, `INSERT INTO courier.copy_progress AS p
 		(subscription_id, relation, copy_name, state, chunks_done, chunks_total, rows_copied, bytes_copied, bytes_total,
 		 bytes_per_second, started_at, finished_at, updated_at)
@@ -102,6 +103,11 @@ func (s *Shipper) writeCopyNotes(ctx context.Context, due []uint32) error {
 		    unnest($5::pg_catalog.int8[]), unnest($6::pg_catalog.int8[]), unnest($7::pg_catalog.int8[]),
 		    unnest($8::pg_catalog.int8[]), unnest($9::pg_catalog.int8[]), unnest($10::pg_catalog.float8[]))
 		    AS u (relation, copy_name, state, done, total, rows, bytes, bytes_total, rate)
+		WHERE NOT EXISTS ( -- what says nothing new does not even lock the row
+		    SELECT FROM courier.copy_progress AS c
+		    WHERE c.subscription_id = $1::pg_catalog.int4 AND c.relation = u.relation AND c.copy_name = u.copy_name
+		      AND (c.state = u.state AND u.state IN ('waiting', 'cancelled', 'copied')
+		           OR u.state = 'copying' AND u.total = 0 AND c.state IN ('copying', 'verifying')))
 		ON CONFLICT ON CONSTRAINT copy_progress_pkey DO UPDATE
 		SET copy_name = excluded.copy_name, state = excluded.state, chunks_done = excluded.chunks_done,
 		    chunks_total = excluded.chunks_total, rows_copied = excluded.rows_copied, bytes_copied = excluded.bytes_copied,

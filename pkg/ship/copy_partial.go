@@ -124,7 +124,8 @@ func (s *Shipper) missedRows(ctx context.Context, table *copydata.Table) ([]*cop
 		}
 	}
 	if len(rest) > 0 {
-		err = s.link.Exec(ctx, forget(rest))
+		// another shipper's rows may be in their places by now
+		err = s.link.Exec(ctx, s.holdPosition()+";\n"+forget(rest))
 	}
 	return jobs, err
 }
@@ -133,10 +134,10 @@ func (s *Shipper) missedRows(ctx context.Context, table *copydata.Table) ([]*cop
 func (s *Shipper) placesOf(ctx context.Context, table *copydata.Table, keys []string) ([]copydata.Place, error) {
 	var conditions []string
 	for n, i := range table.Relation.Keys() {
-		conditions = append(conditions, fmt.Sprintf("t.%s = (k.k ->> %d)::%s", table.Selected[i], n, table.Types[i]))
+		conditions = append(conditions, table.SameKey(i, fmt.Sprintf("(k.k ->> %d)", n)))
 	}
 	sql := "SELECT t.tableoid, t.ctid, k.n - 1 FROM (SELECT j::pg_catalog.json AS k, n FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS u (j, n)) AS k JOIN " +
-		identifier(table.Schema) + "." + identifier(table.Name) + " AS t ON " + strings.Join(conditions, " AND ")
+		table.From() + " AS t ON " + strings.Join(conditions, " AND ")
 	rows, err := s.session.Query(ctx, sql, textArray(keys))
 	if err != nil {
 		return nil, fmt.Errorf("look for rows of table %s: %w", table, err)
@@ -166,12 +167,36 @@ func (s *Shipper) restartCopies() string {
 // forgetPartial takes over that they do.
 func (s *Shipper) forgetPartial() {
 	for oid := range s.catalog.partial {
-		delete(s.catalog.partial, oid)
-		delete(s.copying.partial, oid)
-		delete(s.copying.missed, oid)
-		s.catalog.tables[oid].Filter.Partial = false
-		s.catalog.pending[oid], s.copying.pending[oid], s.copying.own[oid] = true, true, true
+		s.setPending(oid)
 		s.log.Info("a transaction was set aside, and a table that was being copied is copied anew",
 			"subscription", s.name, "table", s.catalog.tables[oid].Schema+"."+s.catalog.tables[oid].Name)
 	}
+}
+
+// restartWhole makes a partial table pending: its changes can't be applied by key any
+// more. What the target has of it goes when it is copied anew, in one transaction.
+func (s *Shipper) restartWhole(ctx context.Context, table *copydata.Table) error {
+	script := s.nextScript()
+	script.Append("BEGIN")
+	script.Append(s.holdPosition())
+	script.Append("SET LOCAL statement_timeout = 0")
+	script.Append(fmt.Sprintf("SELECT courier_target.rebuild_indexes(%s, %d)", literal(s.sub.ProgressKey), table.OID))
+	script.Append(s.restartCopies() + " AND relation = " + strconv.FormatUint(uint64(table.OID), 10))
+	script.Append("COMMIT")
+	if err := s.link.Exec(ctx, script.String()); err != nil {
+		return s.explainCopy(ctx, &copydata.TableError{Table: table, Err: err})
+	}
+	s.setPending(table.OID)
+	s.log.Info("a table can't be copied in chunks any more, and is copied anew",
+		"subscription", s.name, "node", s.sub.Node, "table", table.String())
+	return nil
+}
+
+// setPending takes over that a partial table begins anew.
+func (s *Shipper) setPending(oid uint32) {
+	delete(s.catalog.partial, oid)
+	delete(s.copying.partial, oid)
+	delete(s.copying.missed, oid)
+	s.catalog.tables[oid].Filter.Partial = false
+	s.catalog.pending[oid], s.copying.pending[oid], s.copying.own[oid] = true, true, true
 }

@@ -77,6 +77,24 @@ func Busy(err error) bool {
 	return errors.As(err, &busy)
 }
 
+// UncommittedError says that tables are to be copied by a session that would see rows
+// of its own transaction, which may never be committed.
+type UncommittedError struct{ Subscription string }
+
+// Error implements error.
+func (e *UncommittedError) Error() string {
+	return fmt.Sprintf("subscription %q has tables to copy, which a transaction that has written can't do", e.Subscription)
+}
+
+// SQLState classifies it as active_sql_transaction.
+func (e *UncommittedError) SQLState() string { return "25001" }
+
+// Hint says what to do instead.
+func (e *UncommittedError) Hint() string {
+	return fmt.Sprintf("The copy would hold rows that are not committed. Commit first, and run SELECT courier.ship(%s) in a transaction of its own.",
+		literal(e.Subscription))
+}
+
 // Hint returns what err advises to do, or "".
 func Hint(err error) string {
 	var hinter interface{ Hint() string }

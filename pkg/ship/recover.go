@@ -70,7 +70,7 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 		s.inDoubt(f.piece)
 	}
 	var stop *StopError
-	if errors.As(err, &stop) || s.link == nil || s.sessionClosed() {
+	if errors.As(err, &stop) || errors.As(err, new(*UncommittedError)) || s.link == nil || s.sessionClosed() {
 		return err // not attached, or no session to go on with: the caller's matter
 	}
 	if errors.Is(err, errReplaced) {

@@ -17,8 +17,8 @@ import (
 // in one target transaction between two units. Whatever the target says against
 // one is told to the person who asked, in the letter; shipping goes on.
 func (s *Shipper) retryLetters(ctx context.Context) error {
-	if len(s.catalog.pending) > 0 {
-		return nil // a copy is due, which wants its tables empty
+	if s.copying.due() && len(s.copying.pending) > 0 {
+		return nil // a copy begins at once, which wants its tables empty
 	}
 	for _, l := range s.letters.all {
 		if l.state != letterRetrying {
@@ -63,6 +63,15 @@ func (s *Shipper) retry(ctx context.Context, l *letter) error {
 	if err != nil {
 		return err
 	}
+	if table := s.unsent(changes); table != nil {
+		if s.copying.pending[table.OID] {
+			return nil // it waits for the copy
+		}
+		return s.reopen(ctx, l, &session.Error{SQLState: "55000",
+			Message: fmt.Sprintf("the copy of table %s.%s was cancelled, and nothing of the table is sent", table.Schema, table.Name),
+			Hint: fmt.Sprintf("Run SELECT courier.alter_subscription_resynchronize_table(%s, %s), then retry the letter; or retry it with other changes, or discard it.",
+				literal(s.name), literal(identifier(table.Schema)+"."+identifier(table.Name)))}, nil)
+	}
 	kept, leftOut := s.withoutOvertaken(l, changes)
 	p, err := s.renderRetry(ctx, l, kept, leftOut)
 	applied := false
@@ -92,6 +101,19 @@ func (s *Shipper) retry(ctx context.Context, l *letter) error {
 	applied = true
 	s.countLetter(p, &outcome, s.now().Sub(sent))
 	return s.markApplied(ctx, l, strconv.Itoa(len(kept)), strconv.Itoa(leftOut))
+}
+
+// unsent finds a table of changes that the target has yet to get a copy of, or that is
+// not to have one.
+func (s *Shipper) unsent(changes []change.Change) *Table {
+	for i := range changes {
+		for _, relation := range append(changes[i].Truncated, changes[i].Relation) {
+			if relation != nil && s.catalog.pending[relation.OID] {
+				return s.catalog.tables[relation.OID]
+			}
+		}
+	}
+	return nil
 }
 
 // refuseRetry writes down why a letter was not applied.

@@ -26,6 +26,9 @@ type Config struct {
 	// in courier.ship(): the lock goes with it, and every unit that ends a
 	// drain is flushed.
 	InTransaction bool
+	// Uncommitted says that this transaction had written before. It would see its own
+	// rows in a copy, so it gets none.
+	Uncommitted bool
 	// Leased says that the caller sees to it that nobody else ships; the
 	// shipper then takes no lock.
 	Leased bool
@@ -54,6 +57,7 @@ type Shipper struct {
 	name          string
 	kind          string
 	inTransaction bool
+	uncommitted   bool
 	stopping      <-chan struct{}
 	log           *slog.Logger
 	now           func() time.Time
@@ -103,7 +107,7 @@ type Shipper struct {
 func New(config Config) *Shipper {
 	s := &Shipper{
 		session: config.Session, reader: config.Reader, name: config.Subscription, kind: config.Shipper,
-		inTransaction: config.InTransaction, locked: config.Leased, stopping: config.Stopping,
+		inTransaction: config.InTransaction, uncommitted: config.Uncommitted, locked: config.Leased, stopping: config.Stopping,
 		log: config.Log, now: config.Now, tellState: config.State, tellApplied: config.Applied, openSession: config.Open,
 		catalog: newCatalog(config.Session), fold: batch.New(), statistics: config.Statistics,
 		scripts: [2]*render.Script{{}, {}}, unit: newCounts(),
@@ -165,6 +169,11 @@ func (s *Shipper) drain(ctx context.Context) error {
 		if err := s.attach(ctx); err != nil {
 			return err
 		}
+		if s.position != nil { // whoever copied before may not have come to it
+			if err := s.noteCopies(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	if err := s.mindLetters(ctx, s.sub.Generation); err != nil {
 		return err
@@ -173,7 +182,6 @@ func (s *Shipper) drain(ctx context.Context) error {
 		if err := s.copyPending(ctx); err != nil {
 			return err
 		}
-		s.letters.generation = 0 // retries have waited for it
 		if err := s.mindLetters(ctx, s.sub.Generation); err != nil {
 			return err
 		}
