@@ -154,6 +154,11 @@ as $$
 begin
     perform set_config('search_path', path, true);
     return pg_catalog.to_regclass(relation);
+exception when insufficient_privilege then
+    raise exception using
+        errcode = 'insufficient_privilege',
+        message = sqlerrm,
+        hint = format('Run GRANT USAGE ON SCHEMA %I TO %I.', (parse_ident(relation))[1], current_user);
 end
 $$;
 revoke execute on function courier.find_relation(text, text) from public;

@@ -11,6 +11,10 @@ as $$
 declare
     listed text[] := courier.option_names(options, 'columns');
     missing text;
+    misfit record;
+    -- of types that do not read the text of another category: arrays, booleans,
+    -- dates, geometry, networks, numbers, ranges, intervals, bits
+    categories constant text[] := '{A,B,D,G,I,N,R,T,V}';
     columns jsonb;
 begin
     select string_agg(l, ', ') into missing from unnest(listed) l
@@ -42,6 +46,21 @@ begin
                 errcode = 'not_null_violation',
                 message = format('column %s of %s must not be null, and the source has none of that name', missing, target_name),
                 hint = 'Give it a default, or allow nulls.';
+        end if;
+        select c ->> 'name' as name, c ->> 'type' as type, t ->> 'type' as written_type into misfit
+        from jsonb_array_elements(source -> 'columns') with ordinality u (c, n)
+        join jsonb_array_elements(target -> 'columns') t on t ->> 'name' = c ->> 'name'
+        where (listed is null or c ->> 'name' = any (listed)) and not (t ->> 'generated')::boolean
+          and c ->> 'category' <> t ->> 'category'
+          and c ->> 'category' = any (categories) and t ->> 'category' = any (categories)
+        order by n limit 1;
+        if found then
+            raise exception using
+                errcode = 'datatype_mismatch',
+                message = format('column %s of %s is of type %s and that of %s of type %s, which does not read it',
+                                 misfit.name, source_name, misfit.type, target_name, misfit.written_type),
+                hint = format('Leave it out with option "columns"; or change the target: ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %2$I::text::%3$s;',
+                              target_name, misfit.name, misfit.type);
         end if;
     end if;
     select jsonb_agg(c || jsonb_build_object('write_type', coalesce(t ->> 'bare', c ->> 'bare')) order by n) into columns
@@ -109,6 +128,11 @@ begin
             errcode = 'invalid_schema_name',
             message = format('schema %s does not exist', quote_ident((parse_ident(target))[1])),
             hint = format('Run CREATE SCHEMA %I.', (parse_ident(target))[1]);
+    elsif not has_schema_privilege((parse_ident(target))[1], 'USAGE') or not has_schema_privilege((parse_ident(target))[1], 'CREATE') then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = format('permission denied to create %s', target),
+            hint = format('Run GRANT USAGE, CREATE ON SCHEMA %I TO %I.', (parse_ident(target))[1], current_user);
     end if;
     select c ->> 'name' as name, c ->> 'type' as type into unknown
     from jsonb_array_elements(columns) c where to_regtype(c ->> 'type') is null limit 1;
@@ -148,6 +172,11 @@ begin
             errcode = 'wrong_object_type',
             message = format('%s is a temporary table, which no other session sees', name),
             hint = 'Copy a table that is not temporary.';
+    elsif not (source ->> 'may_use')::boolean then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = format('permission denied for schema %I %s', source ->> 'schema', place),
+            hint = format('Run there: GRANT USAGE ON SCHEMA %I TO %I;', source ->> 'schema', source ->> 'role');
     elsif not (source ->> 'may_select')::boolean then
         raise exception using
             errcode = 'insufficient_privilege',
@@ -159,21 +188,36 @@ $$;
 revoke execute on function courier.require_copy_source(jsonb, text, text, jsonb, text) from public;
 comment on function courier.require_copy_source(jsonb, text, text, jsonb, text) is 'refuses what cannot be read by a copy';
 
-create function courier.require_copy_target(target jsonb, name text, place text) returns void
+create function courier.require_copy_target(target jsonb, name text, place text, options jsonb, direction text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    lacking text := concat_ws(', ', case when not (target ->> 'may_select')::boolean then 'SELECT' end,
+                              case when not (target ->> 'may_insert')::boolean then 'INSERT' end,
+                              case when options ->> 'on_existing' = 'truncate' and not (target ->> 'may_truncate')::boolean then 'TRUNCATE' end);
 begin
     if target ->> 'kind' not in ('r', 'p', 'f', 'v') or target ->> 'persistence' = 't' or name ~ '^(courier|courier_target|pg_catalog)\.' then
         raise exception using
             errcode = 'wrong_object_type',
             message = format('rows cannot be copied into %s %s', name, place),
             hint = 'Name a table that is not temporary, a system''s or pg_courier''s.';
-    elsif not (target ->> 'may_insert')::boolean or not (target ->> 'may_select')::boolean then
+    elsif not (target ->> 'may_use')::boolean then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = format('permission denied for schema %I %s', target ->> 'schema', place),
+            hint = format('Run there: GRANT USAGE ON SCHEMA %I TO %I;', target ->> 'schema', target ->> 'role');
+    elsif lacking <> '' then
         raise exception using
             errcode = 'insufficient_privilege',
             message = format('permission denied for table %s %s', name, place),
-            hint = format('Run there: GRANT SELECT, INSERT ON %s TO %I;', name, target ->> 'role');
+            hint = format('Run there: GRANT %s ON %s TO %I;', lacking, name, target ->> 'role');
+    elsif direction = 'push' and target ->> 'lacks_for_progress' is not null then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = format('the progress of the copy cannot be kept %s', place),
+            detail = 'It is kept in table courier_target.table_copy, which is there while a copy is under way.',
+            hint = format('Run there: GRANT %s TO %I;', target ->> 'lacks_for_progress', target ->> 'role');
     elsif (target ->> 'in_recovery')::boolean then
         raise exception using
             errcode = 'read_only_sql_transaction',
@@ -182,8 +226,8 @@ begin
     end if;
 end
 $$;
-revoke execute on function courier.require_copy_target(jsonb, text, text) from public;
-comment on function courier.require_copy_target(jsonb, text, text) is 'refuses what a copy cannot write into';
+revoke execute on function courier.require_copy_target(jsonb, text, text, jsonb, text) from public;
+comment on function courier.require_copy_target(jsonb, text, text, jsonb, text) is 'refuses what a copy cannot write into';
 
 -- Rows that are there when a copy begins, and rows that are not when it goes on.
 create function courier.require_copy_rows(

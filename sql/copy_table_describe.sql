@@ -48,7 +48,8 @@ revoke execute on function courier.order_schema_expression(text) from public;
 comment on function courier.order_schema_expression(text) is
     'expression that gives the schema of the operators a type is ordered by';
 
--- The question what a relation is. Null if there is none of that name.
+-- The question what a relation is, named with its schema. Null if there is none of
+-- that name.
 create function courier.describe_relation_query(relation text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
@@ -58,15 +59,22 @@ as $f$
     'oid', c.oid::int8,
     'kind', c.relkind,
     'persistence', c.relpersistence,
+    'schema', n.nspname,
+    'may_use', has_schema_privilege(n.oid, 'USAGE'),
     'may_select', has_table_privilege(c.oid, 'SELECT'),
     'may_insert', has_table_privilege(c.oid, 'INSERT'),
+    'may_truncate', has_table_privilege(c.oid, 'TRUNCATE'),
+    'lacks_for_progress', case
+        when not has_database_privilege(current_database(), 'CREATE') then format('CREATE ON DATABASE %%I', current_database())
+        when not has_schema_privilege(p.oid, 'USAGE') or not has_schema_privilege(p.oid, 'CREATE') then 'USAGE, CREATE ON SCHEMA courier_target'
+        end,
     'role', current_user,
     'in_recovery', pg_is_in_recovery(),
     'snapshot_xmin', pg_snapshot_xmin(pg_current_snapshot())::text,
     'columns', (
         select json_agg(json_build_object(
                    'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'bare', format_type(a.atttypid, -1),
-                   'length', t.typlen, 'base', t.typname, 'not_null', a.attnotnull, 'generated', a.attgenerated <> '',
+                   'length', t.typlen, 'base', t.typname, 'category', t.typcategory, 'not_null', a.attnotnull, 'generated', a.attgenerated <> '',
                    'default', a.atthasdef or a.attidentity <> '',
                    'order_schema', %s) order by a.attnum)
         from pg_attribute a join pg_type t on t.oid = a.atttypid
@@ -96,7 +104,9 @@ as $f$
         from tree join pg_class p on p.oid = tree.oid join pg_namespace pn on pn.oid = p.relnamespace
         where p.relkind <> 'p'))
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
-where c.oid = to_regclass(%L)$q$, courier.order_schema_expression('a.atttypid'), relation)
+left join pg_namespace p on p.nspname = 'courier_target'
+where n.nspname = %L and c.relname = %L$q$,
+        courier.order_schema_expression('a.atttypid'), (parse_ident(relation))[1], (parse_ident(relation))[2])
 $f$;
 revoke execute on function courier.describe_relation_query(text) from public;
 comment on function courier.describe_relation_query(text) is 'query that describes a relation as one JSON value';
@@ -138,7 +148,8 @@ end$q$, 'select * from ' || query || E'\n as q limit 0')));
 select json_build_object('kind', 'q', 'may_select', true, 'columns', (
     select json_agg(json_build_object(
         'name', u.name, 'type', coalesce(x.name, format_type(t.oid, null)), 'bare', coalesce(x.name, format_type(t.oid, -1)),
-        'length', t.typlen, 'base', t.typname, 'not_null', false, 'generated', false, 'order_schema', %s) order by u.n)
+        'length', t.typlen, 'base', t.typname, 'category', t.typcategory, 'not_null', false, 'generated', false,
+        'order_schema', %s) order by u.n)
     from (select %s from (select 1) one left join lateral (select * from %s
  as q limit 0) q on true) types
     cross join lateral unnest(types.names, types.oids) with ordinality u (name, type_oid, n)

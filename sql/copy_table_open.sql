@@ -140,7 +140,7 @@ begin
     end if;
     target := courier.ask_side(node.node_name, target_link, courier.describe_relation_query(target_name));
     if target is not null then
-        perform courier.require_copy_target(target, target_name, target_place);
+        perform courier.require_copy_target(target, target_name, target_place, options, direction);
     elsif direction = 'push' then
         raise exception using
             errcode = 'undefined_table',

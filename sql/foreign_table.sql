@@ -98,11 +98,14 @@ $$;
 revoke execute on function courier.remote_tables(courier.node, name) from public;
 comment on function courier.remote_tables(courier.node, name) is 'tables of a schema of a node, with their columns';
 
--- Foreign tables that are gone, by whoever dropped them.
+-- Foreign tables that are gone, by whoever dropped them; a schema with all of them.
 create function courier.forget_foreign_tables(node_name name) returns void
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
+    delete from courier.foreign_import i
+    where i.node_name = forget_foreign_tables.node_name
+      and not exists (select from pg_namespace n where n.nspname = i.local_schema);
     delete from courier.foreign_table t
     where t.node_name = forget_foreign_tables.node_name
       and not exists (select from pg_class c where c.oid = t.relation and c.relkind = 'f')
@@ -197,6 +200,11 @@ begin
             errcode = 'invalid_schema_name',
             message = format('tables cannot be imported into schema "%s"', here),
             hint = 'Import into a schema of your own.';
+    elsif not has_schema_privilege(here, 'USAGE') or not has_schema_privilege(here, 'CREATE') then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = format('permission denied for schema "%s"', here),
+            hint = format('Run GRANT USAGE, CREATE ON SCHEMA %I TO %I.', here, current_user);
     end if;
     server := courier.sync_foreign_server(node);
     found_there := courier.remote_tables(node, there);
@@ -217,6 +225,21 @@ begin
             errcode = 'undefined_table',
             message = format('schema "%s" of node "%s" has no table %s', there, node.node_name, wrong),
             hint = 'Name tables, views, materialized views or foreign tables of that schema.';
+    end if;
+    select string_agg(format('%I.%I', there, e.key), ', ' order by e.key) into wrong
+    from jsonb_each(found_there -> 'tables') e
+    where not (e.value ->> 'may_select')::boolean
+      and case when tables is null then not (e.value ->> 'part')::boolean else e.key = any (tables) end;
+    if wrong is not null and tables is not null then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = format('permission denied for table %s on node "%s"', wrong, node.node_name),
+            hint = format('Run there: GRANT SELECT ON %s TO %I;', wrong, found_there ->> 'role');
+    elsif wrong is not null then
+        raise warning using
+            errcode = 'insufficient_privilege',
+            message = format('the role of node "%s" may not read %s', node.node_name, wrong),
+            hint = format('To read the foreign tables, run there: GRANT SELECT ON %s TO %I;', wrong, found_there ->> 'role');
     end if;
 
     perform courier.forget_foreign_tables(node.node_name);

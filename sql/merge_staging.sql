@@ -302,3 +302,16 @@ end
 $$;
 comment on function courier.merge_staging(regclass, regclass, name[]) is
     'inserts the rows of a staging table that the target lacks by key and updates those that differ; how many of each';
+
+-- Chosen for literals, so that a table that does not exist gives an error with a
+-- hint.
+create function courier.merge_staging(
+    staging text, target text, keys name[], out inserted int8, out updated int8, out unchanged int8)
+language sql
+as $$
+    select m.inserted, m.updated, m.unchanged
+    from courier.merge_staging(case when $1 is not null then courier.find_relation($1) end,
+                               case when $2 is not null then courier.find_relation($2) end, $3) m
+$$;
+comment on function courier.merge_staging(text, text, name[]) is
+    'inserts the rows of a staging table that the target lacks by key and updates those that differ; how many of each';

@@ -142,8 +142,16 @@ create function courier.find_relation(relation text) returns regclass
 language plpgsql stable
 as $$
 declare
-    found_relation pg_catalog.regclass := pg_catalog.to_regclass(relation);
+    found_relation pg_catalog.regclass;
 begin
+    begin
+        found_relation := pg_catalog.to_regclass(relation);
+    exception when insufficient_privilege then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = sqlerrm,
+            hint = pg_catalog.format('Run GRANT USAGE ON SCHEMA %I TO %I.', (pg_catalog.parse_ident(relation))[1], current_user);
+    end;
     if found_relation is null then
         raise exception using
             errcode = 'undefined_table',

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/dblink"
@@ -117,7 +118,7 @@ func Run(ctx context.Context, config Config) ([]Table, error) {
 	answers := make([]Table, len(c.tables))
 	for i, t := range c.tables {
 		if err := c.compareTable(ctx, t, i+1); err != nil {
-			return nil, errors.Join(fmt.Errorf("compare table %s: %w", t.answer.Name, err), c.end(ctx))
+			return nil, errors.Join(fmt.Errorf("compare table %s: %w", t.answer.Name, c.explain(t, err)), c.end(ctx))
 		}
 	}
 	for i, t := range c.tables {
@@ -246,9 +247,21 @@ func (c *comparison) compareTable(ctx context.Context, t *table, number int) err
 	if err = c.settle(ctx, t); err != nil {
 		return err
 	}
-	t.conclude()
+	c.conclude(t)
 	t.progress("settle", 1, true)
 	return nil
+}
+
+// explain replaces an error about a value that the node's type does not read: its
+// words quote the value.
+func (c *comparison) explain(t *table, err error) error {
+	if state := session.SQLState(err); len(t.converted) == 0 || len(state) != 5 || state[:2] != "22" {
+		return err
+	}
+	return &session.Error{SQLState: "42804",
+		Message: fmt.Sprintf("a value can't be compared, because the type of its column on node %s does not read it", c.sub.Node),
+		Hint: fmt.Sprintf("Give the columns the same types on both sides, with ALTER TABLE %s ALTER COLUMN ... TYPE ...: %s.",
+			t.answer.Name, strings.Join(t.converted, "; "))}
 }
 
 // withHint gives an error of the database without a hint one.

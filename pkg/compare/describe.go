@@ -27,6 +27,7 @@ type table struct {
 	bounds     [][]string // of the ranges of the scan
 	progress   func(step string, part float64, finished bool)
 	candidates map[string][]string // keys of rows that seemed to differ
+	converted  []string            // columns whose type is another on the node, for messages
 	unsent     map[Kind]bool       // differences that are none, since what would mend them is not sent
 	resend     [][]string          // keys of rows to ship again
 	replace    [][]string          // and of those to delete before
@@ -180,6 +181,11 @@ func (c *comparison) describe(ctx context.Context, of *ship.Table) (*table, erro
 	if err = c.findKey(ctx, t); err != nil {
 		return nil, err
 	}
+	if t.keyless && c.Repair != Nothing && c.Tables != nil {
+		return nil, &session.Error{SQLState: "55000",
+			Message: fmt.Sprintf("rows of table %s can't be shipped again, because it has no key", t.here.name),
+			Hint:    "Add a primary key to the table; or " + c.copyOnceMore(t) + "."}
+	}
 	if err = c.readFilter(ctx, t); err != nil {
 		return nil, err
 	}
@@ -189,6 +195,12 @@ func (c *comparison) describe(ctx context.Context, of *ship.Table) (*table, erro
 	}
 	t.matchKeys()
 	return t, nil
+}
+
+// copyOnceMore is the remedy for a table without a key.
+func (c *comparison) copyOnceMore(t *table) string {
+	return fmt.Sprintf("copy all of it once more: SELECT courier.alter_subscription_resynchronize_table(%s, %s)",
+		literal(c.Subscription), literal(t.here.name))
 }
 
 // findKey asks by which columns the rows are found.
@@ -255,6 +267,7 @@ func (c *comparison) matchColumns(t *table) error {
 		if mine.full != other.full && other.builtin {
 			// what the node makes of the text that it is sent
 			value = fmt.Sprintf("CASE WHEN %s IS NOT NULL THEN pg_catalog.concat(%[1]s)::%s END", value, other.full)
+			t.converted = append(t.converted, fmt.Sprintf("%s is %s here and %s there", identifier(name), mine.full, other.full))
 		}
 		here = append(here, value)
 	}

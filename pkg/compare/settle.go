@@ -188,7 +188,7 @@ func (c *comparison) deadLetters(ctx context.Context, t *table, found []verdict)
 }
 
 // conclude writes the note of an answer.
-func (t *table) conclude() {
+func (c *comparison) conclude(t *table) {
 	var notes []string
 	add := func(when bool, format string, args ...any) {
 		if when {
@@ -202,5 +202,8 @@ func (t *table) conclude() {
 	add(t.unsent[Different], "updates are not sent: different rows are not counted")
 	add(t.unsent[Extra], "deletes are not sent: extra rows are not counted")
 	add(t.keyless, "the table has no key: whole rows were counted")
+	if t.keyless && a.Differences() > 0 && c.Repair != Nothing {
+		add(true, "they can't be shipped again: %s", c.copyOnceMore(t))
+	}
 	a.Note = strings.Join(notes, "; ")
 }

@@ -104,6 +104,38 @@ func TestDatabase(t *testing.T) {
 	}
 }
 
+// Tables that are yet to be copied are counted, with their rows and bytes; those
+// that are done no more.
+func TestCopyMetrics(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.Start(t, pgtest.Name("copied"), pgtest.Setting("courier.workers", "off"))
+	dsn, node := cluster.Database(t, "shop"), cluster.Database(t, "node")
+	for _, database := range []string{"shop", "node"} {
+		cluster.Exec(t, database, "CREATE TABLE item (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY)")
+	}
+	cluster.Exec(t, "shop", `CREATE EXTENSION pg_courier CASCADE;
+		INSERT INTO item SELECT generate_series(1, 500);
+		SELECT courier.replication_set_add_all_tables('default', '{public}')`)
+	cluster.Exec(t, "shop", "SELECT courier.create_node('eu1', $1)", node)
+	cluster.Exec(t, "shop", "SELECT courier.create_subscription('eu', 'eu1')")
+	cluster.Exec(t, "shop", "SELECT courier.ship('eu')")
+	s := startSidecar(t, Config{Databases: []supervise.Database{{Name: "shop", DSN: dsn}}}, supervise.DatabaseState{Name: "shop", State: "ready"})
+	requireCopy := func(tables, rows, bytes, total, rate float64) {
+		s.later()
+		p := s.settled(t)
+		for name, value := range map[string]float64{"tables": tables, "rows": rows, "bytes": bytes, "total_bytes": total, "bytes_per_second": rate} {
+			p.requireValue(t, value, "courier_copy_"+name, "database", "shop", "subscription", "eu")
+		}
+	}
+	require.Equal(t, "2", cluster.Value(t, "shop", "SELECT count(*) FROM courier.copy_status WHERE state = 'copied'"))
+	requireCopy(0, 0, 0, 0, 0)
+	cluster.Exec(t, "shop", `UPDATE courier.copy_progress SET state = 'copying', rows_copied = 5, bytes_copied = 100, bytes_total = 200, bytes_per_second = 50
+		WHERE relation = 'item'::regclass`)
+	requireCopy(1, 5, 100, 200, 50)
+	cluster.Exec(t, "shop", "SELECT courier.alter_subscription_resynchronize_table('eu', 'other')")
+	requireCopy(2, 5, 100, 200, 50)
+}
+
 // A long backlog is estimated, within a few percent of what counting gives; what
 // is within the limit is counted.
 func TestBacklogEstimate(t *testing.T) {

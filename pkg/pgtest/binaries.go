@@ -18,9 +18,11 @@ const serverUser = "postgres"
 
 // Installation is where one PostgreSQL keeps its programs.
 type Installation struct {
-	BinDir string // psql, pgbench, postgres, initdb
-	PGXS   string // pgxs.mk, beside which pg_regress lives
-	Major  int    // 15
+	BinDir   string // psql, pgbench, postgres, initdb
+	LibDir   string // modules
+	ShareDir string // extensions
+	PGXS     string // pgxs.mk, beside which pg_regress lives
+	Major    int    // 15
 }
 
 // Program is the path of one of its programs.
@@ -33,18 +35,18 @@ var FindInstallation = sync.OnceValues(func() (*Installation, error) {
 	if program == "" {
 		program = "pg_config"
 	}
-	out, err := exec.Command(program, "--bindir", "--pgxs", "--version").Output()
+	out, err := exec.Command(program, "--bindir", "--pkglibdir", "--sharedir", "--pgxs", "--version").Output()
 	if err != nil {
 		return nil, fmt.Errorf("ask %s where PostgreSQL is (set PG_CONFIG, or run make deps): %w", program, err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if len(lines) != 3 {
-		return nil, fmt.Errorf("ask %s where PostgreSQL is: %q is not three lines", program, out)
+	if len(lines) != 5 {
+		return nil, fmt.Errorf("ask %s where PostgreSQL is: %q is not five lines", program, out)
 	}
 	// "PostgreSQL 15.20 (…)", "PostgreSQL 19devel"
-	version := strings.Fields(lines[2])
+	version := strings.Fields(lines[4])
 	if len(version) < 2 {
-		return nil, fmt.Errorf("read version from %s: %q", program, lines[2])
+		return nil, fmt.Errorf("read version from %s: %q", program, lines[4])
 	}
 	digits := version[1]
 	if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
@@ -52,9 +54,9 @@ var FindInstallation = sync.OnceValues(func() (*Installation, error) {
 	}
 	major, err := strconv.Atoi(digits)
 	if err != nil {
-		return nil, fmt.Errorf("read version from %s: %q: %w", program, lines[2], err)
+		return nil, fmt.Errorf("read version from %s: %q: %w", program, lines[4], err)
 	}
-	return &Installation{BinDir: lines[0], PGXS: lines[1], Major: major}, nil
+	return &Installation{BinDir: lines[0], LibDir: lines[1], ShareDir: lines[2], PGXS: lines[3], Major: major}, nil
 })
 
 // credential is who the server runs as: nil for the invoking user.

@@ -45,6 +45,7 @@ type options struct {
 	settings map[string]string
 	preload  bool
 	primary  *Cluster
+	without  []string // programs
 }
 
 // Name is how the cluster is called in directories and messages.
@@ -127,6 +128,11 @@ func newCluster(ctx context.Context, dir string, opts ...Option) (*Cluster, erro
 	}
 	if err := c.fill(ctx, o.primary); err != nil {
 		return nil, fmt.Errorf("make cluster %s: %w", c.Name, err)
+	}
+	if o.without != nil {
+		if c.installation, err = inst.lacking(filepath.Join(dir, "installation"), o.without); err != nil {
+			return nil, fmt.Errorf("make cluster %s: %w", c.Name, err)
+		}
 	}
 	root.mu.Lock()
 	root.clusters[c] = struct{}{}

@@ -17,6 +17,8 @@
 // PostgreSQL refuses to run as root, so for root everything that touches a
 // data directory runs as the user postgres; for anyone else, as themselves.
 //
+// Without lets a server run from a copy of the installation that lacks programs.
+//
 // Nothing outlives the process. The kernel sends the postmaster SIGQUIT when
 // the thread that started it dies (PR_SET_PDEATHSIG), and a watchdog, a small
 // shell that sees its end of a pipe close, kills what is left and removes the

@@ -161,6 +161,9 @@ func (s *Shipper) copyEpoch(ctx context.Context) error {
 	if err := s.openCopier(ctx); err != nil {
 		return err
 	}
+	if err := s.requireReadable(ctx); err != nil {
+		return err
+	}
 	// Locked before the snapshot is taken, and so of the same content in it.
 	locked := make(map[uint32]string)
 	var names []string

@@ -69,7 +69,7 @@ func (s *Shipper) checkPending(ctx context.Context) error {
 		if _, _, err := s.describe(ctx, table); err != nil {
 			return s.explainDrift(ctx, table, err)
 		}
-		if err := s.requireInsertable(ctx, table); err != nil {
+		if err := s.requireWritable(ctx, table); err != nil {
 			return err
 		}
 		if s.onExisting(oid) == existingError {
@@ -321,20 +321,67 @@ func (s *Shipper) sourceRelation(ctx context.Context, table *Table, described *c
 	return nil
 }
 
-// requireInsertable makes sure that the role may write to a table.
-func (s *Shipper) requireInsertable(ctx context.Context, table *Table) error {
+// copyPrivileges are what it takes to do with the rows of a table what a policy
+// says. Changes that come meanwhile may take more.
+func copyPrivileges(policy string) []string {
+	switch policy {
+	case existingMerge:
+		return []string{"SELECT", "INSERT", "DELETE"}
+	case existingTruncate:
+		return []string{"INSERT", "TRUNCATE"}
+	}
+	return []string{"INSERT"}
+}
+
+// requireWritable makes sure that the role may do on the node what the copy of a
+// table takes.
+func (s *Shipper) requireWritable(ctx context.Context, table *Table) error {
+	needed := copyPrivileges(s.onExisting(table.OID))
 	rows, err := s.link.Query(ctx, fmt.Sprintf(`SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
-		pg_catalog.has_table_privilege(c.oid, 'INSERT') OR pg_catalog.has_any_column_privilege(c.oid, 'INSERT')
+		(SELECT pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, p) OR p IN ('SELECT', 'INSERT')
+		        AND pg_catalog.has_any_column_privilege(c.oid, CASE WHEN p IN ('SELECT', 'INSERT') THEN p ELSE 'SELECT' END))
+		 FROM pg_catalog.unnest(ARRAY[%s]::pg_catalog.text[]) AS p)
 		FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-		WHERE n.nspname = %s AND c.relname = %s`, literal(table.Schema), literal(table.Name)), 2)
+		WHERE n.nspname = %s AND c.relname = %s`, literals(needed), literal(table.Schema), literal(table.Name)), 2)
 	if err != nil {
 		return err
 	}
+	stop := s.newCopyStop(table, &session.Error{SQLState: "42501", Message: "permission denied for table " + table.Name})
+	stop.refused = needed
 	switch {
 	case len(rows) == 0 || string(rows[0][0]) != "t":
-		return s.stopCopy(ctx, table, &session.Error{SQLState: "42501", Message: "permission denied for schema " + table.Schema})
-	case string(rows[0][1]) != "t":
-		return s.stopCopy(ctx, table, &session.Error{SQLState: "42501", Message: "permission denied for table " + table.Name})
+		stop.Err = &session.Error{SQLState: "42501", Message: "permission denied for schema " + table.Schema}
+	case string(rows[0][1]) == "t":
+		return nil
+	}
+	stop.Advice = s.advice(stop.Err, stop.Table)
+	return s.explainRefusal(ctx, stop)
+}
+
+// requireReadable makes sure that the role may read the tables that wait here: what
+// locks them would fail without a word about the remedy.
+func (s *Shipper) requireReadable(ctx context.Context) error {
+	for _, table := range s.inOrder(s.copying.pending) {
+		if s.copying.checked[table.OID] {
+			continue
+		}
+		rows, err := s.session.Query(ctx, `SELECT pg_catalog.quote_ident(current_user::pg_catalog.text), pg_catalog.concat_ws(' ',
+			    CASE WHEN NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') THEN
+			        pg_catalog.format('GRANT USAGE ON SCHEMA %I TO %I;', n.nspname, current_user) END,
+			    CASE WHEN NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') THEN
+			        pg_catalog.format('GRANT SELECT ON %I.%I TO %I;', n.nspname, c.relname, current_user) END)
+			FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+			WHERE c.oid = $1::pg_catalog.oid`, strconv.FormatUint(uint64(table.OID), 10))
+		if err != nil {
+			return fmt.Errorf("look at the privileges on table %s.%s: %w", table.Schema, table.Name, err)
+		}
+		if len(rows) == 0 || len(rows[0][1]) == 0 {
+			continue
+		}
+		stop := s.newCopyStop(table, &session.Error{SQLState: "42501",
+			Message: fmt.Sprintf("role %s may not read the table here, on the source", rows[0][0])})
+		stop.Advice = fmt.Sprintf("Run here: %s Shipping then goes on by itself.", rows[0][1])
+		return stop
 	}
 	return nil
 }

@@ -21,7 +21,8 @@ type StopError struct {
 	XID          uint64     // transaction at fault, 0 when there is none
 	K            change.LSN // its place in the queue
 	Advice       string
-	NeedsResync  bool // the queue can't bring the node up to date any more
+	NeedsResync  bool     // the queue can't bring the node up to date any more
+	refused      []string // privileges that what was refused takes, if Op does not tell
 	Err          error
 }
 

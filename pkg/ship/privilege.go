@@ -106,8 +106,12 @@ func (s *Shipper) explainRefusal(ctx context.Context, stop *StopError) *StopErro
 	if err := s.link.Exec(ctx, "ROLLBACK"); err != nil {
 		return stop
 	}
+	refusing := stop.refused
+	if refusing == nil {
+		refusing = refusedPrivileges(stop.Op)
+	}
 	rows, err := s.link.Query(ctx, fmt.Sprintf(askPrivileges, literal(stop.Schema), literal(stop.Name),
-		literals(neededPrivileges(filter)), literals(refusedPrivileges(stop.Op))), 7)
+		literals(neededPrivileges(filter)), literals(refusing)), 7)
 	if err != nil || len(rows) != 1 {
 		return stop
 	}

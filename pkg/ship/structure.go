@@ -47,7 +47,10 @@ func (s *Shipper) stopStructure(err error) error {
 		return err
 	}
 	advice := Hint(err)
-	if advice == "" {
+	switch state := SQLState(err); {
+	case state == "42501":
+		advice = fmt.Sprintf("Grant the role that pg_courier connects as on node %s CREATE on the database and on the schemas there, and the privileges on what the tables refer to; or make the tables there by hand.", s.sub.Node)
+	case advice == "" || strings.HasPrefix(state, "42"): // the node's own hint is about the statement
 		advice = "Make what is missing on the node by hand, as far as it is at fault: extensions and functions are not synchronized. Or leave the option synchronize_structure out."
 	}
 	return &StopError{Subscription: s.name, Node: s.sub.Node, Op: "create structure", Err: fmt.Errorf("synchronize the structure: %w", err), Advice: advice}

@@ -3,7 +3,10 @@ package e2e
 import (
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pg-courier/pg_courier/pkg/pgtest"
 )
 
 // What a node lacks of the tables is created, with types, sequences, indexes and
@@ -60,4 +63,49 @@ func TestSynchronizeStructure(t *testing.T) {
 	r.wait()
 	r.requireEqual(`"Shop's".other`)
 	courier.stop()
+}
+
+// Without pg_dump the subscription stops and says so, with the place where it was
+// looked for.
+func TestSynchronizeStructureWithoutPgDump(t *testing.T) {
+	t.Parallel()
+	r := startReplica(t, pgtest.Without("pg_dump"))
+	r.onSource("CREATE TABLE item (id int PRIMARY KEY)")
+	r.add("default", "item")
+	r.onSource("SELECT courier.create_subscription($1, $2, synchronize_structure => true)", subscription, targetNode)
+	refused := r.refusedShip("58P01")
+	require.Regexp(t, `the program pg_dump is not there: "/.*/pg_dump"`, refused.Message)
+	require.Contains(t, refused.Hint, "Install the client programs of PostgreSQL")
+	require.Equal(t, "0", r.targetValue("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"))
+}
+
+// So it does when the role may not create anything, or when something that is not
+// synchronized is missing. Nothing is made on the node then.
+func TestSynchronizeStructureRefused(t *testing.T) {
+	t.Parallel()
+	r := startPlain(t)
+	const function = "CREATE FUNCTION next_code() RETURNS text LANGUAGE sql AS $$SELECT text 'c'$$"
+	r.onSource(function + "; CREATE TABLE plain (id int PRIMARY KEY); CREATE TABLE item (id int PRIMARY KEY, code text DEFAULT next_code())")
+	r.onTarget("REVOKE CREATE ON SCHEMA public FROM courier_remote")
+	r.add("default", "plain", "item")
+	r.onSource("SELECT courier.create_subscription($1, $2, synchronize_structure => true)", subscription, targetNode)
+	refused := r.refusedShip("42501")
+	require.Contains(t, refused.Message, "permission denied for schema public")
+	require.Contains(t, refused.Hint, "Grant the role")
+	r.onTarget("GRANT CREATE ON SCHEMA public TO courier_remote")
+	refused = r.refusedShip("42883")
+	require.Contains(t, refused.Message, "next_code()")
+	require.Contains(t, refused.Hint, "functions are not synchronized")
+	require.Equal(t, "0", r.targetValue("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"))
+	r.onTarget(function)
+	r.ship()
+	r.requireEqual("plain", "item")
+}
+
+// refusedShip ships, which must end with an error of that SQLSTATE.
+func (r *replica) refusedShip(state string) *pgconn.PgError {
+	r.t.Helper()
+	conn := r.source.Connect(r.t, appDatabase)
+	_, err := conn.Exec(r.t.Context(), "SELECT courier.ship($1)", subscription)
+	return requireState(r.t, state, err)
 }

@@ -27,7 +27,7 @@ exception when others then
 end
 $$;
 -- one line a table
-create function public.compared(subscription text, tables regclass[] default null)
+create function public.compared(subscription text, tables text[] default null)
 returns table (relation regclass, equal boolean, rows int8, missing int8, extra int8, different int8, keys text, note text)
 language sql as $$
     select c.relation, c.equal, c.rows_compared, c.missing, c.extra, c.different,
@@ -126,10 +126,14 @@ select on_target($$
 $$);
 select * from compared('s');
 select relation, keys, keys_not_shown from courier.compare('s', '{shop.pair}', max_keys => 2);
-select keys, keys_not_shown from courier.compare('s', array['shop.item'::regclass], 0);
+select keys, keys_not_shown from courier.compare('s', array['shop.item'], 0);
 
 -- statements that would mend it; then it is mended
 select unnest(statements) from courier.repair('s', '{shop.word,"shop.\"W\"\"eird t\""}', print => true);
+-- without a key rows can't be shipped again; said at once if the table was asked for
+select note from courier.repair('s', print => true) where relation = 'shop.log'::regclass;
+select * from error_of($$select * from courier.repair('s', '{shop.item,shop.log}')$$);
+select * from error_of($$select * from courier.repair('s', '{shop.log}', print => true)$$);
 select pending_changes from courier.subscription_status;
 select relation, missing + extra + different as differences, resent, statements from courier.repair('s') order by relation::text;
 select courier.ship('s');
@@ -218,7 +222,15 @@ select * from compared('s', '{shop.once}');
 select * from error_of($$select * from courier.compare('nono')$$);
 select * from error_of($$select * from courier.compare(null)$$);
 select * from error_of($$select * from courier.compare('s', '{shop.nono}')$$);
+select * from error_of($$select * from courier.compare('s', '{shop.parent,null}')$$);
 select * from error_of($$select * from courier.compare('s', '{shop.child}')$$);
+set search_path = shop;
+select relation, equal from courier.compare('s', '{parent}');
+select relation, resent from courier.repair('s', '{parent}');
+reset search_path;
+select * from error_of($$select * from courier.repair('nono')$$);
+select * from error_of($$select * from courier.repair('s', '{shop.nono}')$$);
+select * from error_of($$select * from courier.repair('s', '{shop.child}')$$);
 select * from error_of($$select * from courier.compare('s', '{}')$$);
 select * from error_of($$select * from courier.compare('s', max_keys => -1)$$);
 select * from error_of($$select * from courier.compare('s', timeout => '0')$$);
@@ -245,13 +257,30 @@ select on_target('alter table shop.parent rename v to w');
 select * from error_of($$select * from courier.compare('s', '{shop.parent}')$$);
 select on_target('alter table shop.parent rename to parents');
 select * from error_of($$select * from courier.compare('s', '{shop.parent}')$$);
+-- values that the node's type does not read; the error does not quote them
+create table shop.mixed (id int primary key, v text, w int);
+select on_target('create table shop.mixed (id int primary key, v int, w int)');
+select courier.create_replication_set('mixed');
+select courier.replication_set_add_table('mixed', 'shop.mixed');
+insert into shop.mixed values (1, 'secret', 1);
+select courier.create_subscription('mixed', 'eu', '{mixed}', copy_data => false);
+select courier.ship('mixed');
+select * from error_of($$select * from courier.compare('mixed')$$);
+select * from error_of($$select * from courier.repair('mixed')$$);
+select courier.drop_subscription('mixed');
 create role regress_courier_reader;
+select * from error_of($$set local role regress_courier_reader; select * from courier.repair('s')$$);
 select * from error_of($$set local role regress_courier_reader; select * from courier.compare('s')$$);
 select on_target('create role regress_courier_weak login; grant usage on schema shop, courier_target to regress_courier_weak; grant select on courier_target.progress to regress_courier_weak');
 alter user mapping for public server courier_eu options (set user 'regress_courier_weak');
 select * from error_of($$select * from courier.compare('s', '{shop.pair}')$$);
+select * from error_of($$select * from courier.repair('s', '{shop.pair}')$$);
 alter user mapping for public server courier_eu options (set user :'USER');
-select on_target('alter table shop.pair enable row level security; grant select on shop.pair to regress_courier_weak');
+select on_target('revoke usage on schema shop from regress_courier_weak');
+alter user mapping for public server courier_eu options (set user 'regress_courier_weak');
+select * from error_of($$select * from courier.compare('s', '{shop.pair}')$$);
+alter user mapping for public server courier_eu options (set user :'USER');
+select on_target('grant usage on schema shop to regress_courier_weak; alter table shop.pair enable row level security; grant select on shop.pair to regress_courier_weak');
 alter user mapping for public server courier_eu options (set user 'regress_courier_weak');
 select * from error_of($$select * from courier.compare('s', '{shop.pair}')$$);
 alter user mapping for public server courier_eu options (set user :'USER');

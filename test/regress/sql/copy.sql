@@ -132,6 +132,70 @@ select * from dblink('target', $$select indexdef from pg_indexes where tablename
 select * from dblink('target', $$select count(*) from courier_target.dropped_index$$) as d (dropped int);
 select courier.alter_subscription_options('s', '{"copy_indexes": null}');
 
+-- what the role may not do is found before anything of any table is changed
+create role regress_courier_copy login;
+select dblink_exec('target', $$
+    grant create on database regress_courier_copy to regress_courier_copy;
+    grant usage on schema shop, courier_target to regress_courier_copy;
+    grant all on all tables in schema courier_target to regress_courier_copy;
+    grant select, insert, update, delete on all tables in schema shop to regress_courier_copy;
+    revoke delete on shop.part from regress_courier_copy;
+    insert into shop.bag values ('mine'); insert into shop.part values (90, 'mine') on conflict do nothing$$);
+select courier.create_node('eu2', :'target' || ' options=-crole=regress_courier_copy');
+select courier.create_replication_set('some');
+select courier.replication_set_add_table('some', t) from unnest('{shop.bag,shop.part}'::text[]) t;
+select courier.create_subscription('s2', 'eu2', '{some}', on_existing => 'merge') is not null as created;
+create function public.ship2(out shipped text, out hint text) language plpgsql as $$
+begin
+    shipped := courier.ship('s2');
+exception when others then
+    get stacked diagnostics hint = pg_exception_hint;
+    shipped := sqlstate || ' ' || sqlerrm;
+end
+$$;
+select * from ship2();
+select courier.alter_subscription_options('s2', '{"on_existing": "truncate"}');
+select * from ship2();
+select * from dblink('target', 'select (select count(*) from shop.bag), (select count(*) from shop.part)') as d (bag int, part int);
+select courier.drop_subscription('s2');
+select courier.drop_node('eu2');
+select courier.drop_replication_set('some');
+select dblink_exec('target', 'drop owned by regress_courier_copy');
+drop role regress_courier_copy;
+drop function public.ship2;
+
+-- rows are counted before a table counts as copied: somebody else adds one, or keeps some away
+select dblink_exec('target', $$
+    create function shop.meddle() returns trigger language plpgsql as
+        'begin if new.id = 5 then insert into shop.part values (1000, ''mine''); end if; return null; end';
+    create trigger meddle after insert on shop.part for each row execute function shop.meddle();
+    alter table shop.part enable always trigger meddle$$);
+select courier.alter_subscription_resynchronize_table('s', 'shop.part', 'truncate');
+select * from ship();
+select courier.wait_for_subscription('s', '0');
+select table_name, state from courier.copy_status where table_name = 'part';
+select dblink_exec('target', $$
+    create or replace function shop.meddle() returns trigger language plpgsql as 'begin return case when new.id <> 5 then new end; end';
+    drop trigger meddle on shop.part;
+    create trigger meddle before insert on shop.part for each row execute function shop.meddle();
+    alter table shop.part enable always trigger meddle$$);
+select courier.alter_subscription_resynchronize_table('s', 'shop.part', 'truncate');
+select * from ship();
+select dblink_exec('target', 'drop function shop.meddle cascade');
+select courier.alter_subscription_resynchronize_table('s', 'shop.part');
+select * from ship();
+select * from differing();
+-- no such table on the node, another type
+select dblink_exec('target', 'alter table shop.bag rename to bags');
+select courier.alter_subscription_resynchronize_table('s', 'shop.bag', 'truncate');
+select * from ship();
+select dblink_exec('target', 'alter table shop.bags rename to bag; alter table shop.bag alter v type date using null');
+select * from ship();
+select * from dblink('target', 'select count(*) from shop.bag') as d (bag int);
+select dblink_exec('target', 'alter table shop.bag alter v type text');
+select * from ship();
+select * from differing();
+
 -- paused: changes flow, what is copied waits
 select courier.pause_copy('s');
 select courier.alter_subscription_resynchronize_table('s', 'shop.item', 'truncate');

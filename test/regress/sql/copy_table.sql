@@ -268,6 +268,42 @@ select * from error_of($$select courier.copy_table('eu', 'staging.nokey', 'plain
 select to_regclass('staging.x'), count(*) from courier.table_copy where target = 'staging.x';
 select count(*) from courier.table_copy where rows = 0 and chunks = 0 and finished_at is null;
 
+-- what the node's role may not do, and the caller
+create role regress_courier_plain login;
+create role regress_courier_member;
+select pg_get_userbyid(extowner) as owner from pg_extension where extname = 'pg_courier' \gset
+grant :"owner" to regress_courier_member;
+create schema closed;
+create table staging.few (v int primary key, w text);
+insert into staging.few values (1, 'one');
+grant usage on schema staging to regress_courier_member;
+alter schema closed owner to regress_courier_plain;
+select public.on_node('create schema closed; create table closed.item (v int primary key, w text); create table kept (v int primary key, w text); insert into kept values (7, ''kept''); grant select, insert on kept to regress_courier_plain');
+alter user mapping for public server courier_eu options (set user 'regress_courier_plain');
+select * from error_of($$select courier.copy_table('eu', 'closed.item', 'staging.x')$$);
+select * from error_of($$select courier.copy_table('eu', 'plain', 'staging.x')$$);
+select * from error_of($$select courier.copy_table('eu', '(select * from plain)', 'staging.x')$$);
+select * from error_of($$select courier.copy_table('eu', 'staging.few', 'closed.item')$$);
+select * from error_of($$select courier.copy_table('eu', 'staging.few', 'plain')$$);
+select * from error_of($$select courier.copy_table('eu', 'staging.few', 'kept', '{"on_existing": "truncate"}')$$);
+select * from error_of($$select courier.copy_table('eu', 'staging.few', 'kept', '{"on_existing": "append"}')$$);
+alter user mapping for public server courier_eu options (set user :'USER');
+select * from error_of($$select courier.copy_table('eu', 'staging.few', 'kept')$$);
+select there('select array_agg(k)::text from kept k'), there('select count(*) from pg_namespace where nspname = ''courier_target''');
+set role regress_courier_member;
+select code, message, replace(hint, quote_ident(current_user), 'ME') as hint from error_of($$select courier.copy_table('eu', 'plain', 'closed.x')$$);
+reset role;
+-- types that do not fit are found before the target is emptied
+select public.on_node('create table dated (v date primary key, w text); insert into dated values (''2026-01-01'', ''kept'')');
+select * from error_of($$select courier.copy_table('eu', 'staging.few', 'dated', '{"on_existing": "truncate"}')$$);
+select there('select count(*) from dated');
+select * from error_of($$select courier.copy_table('eu', 'dated', 'staging.few', '{"on_existing": "truncate", "direction": "pull"}')$$);
+select * from staging.few;
+select public.on_node('drop owned by regress_courier_plain; drop table closed.item; drop schema closed');
+drop schema closed;
+drop owned by regress_courier_member;
+drop role regress_courier_plain, regress_courier_member;
+
 -- in a transaction that holds what the copy needs; with another's lock
 begin;
 create table staging.mine (v int, w text);

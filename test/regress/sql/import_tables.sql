@@ -135,6 +135,30 @@ select courier.refresh_next() is null as nothing_due;
 select courier.schedule_foreign_refresh('eu', null);
 select distinct refreshed_every, next_refresh_at from courier.foreign_table_status;
 
+-- the node's role, and the caller's
+create role regress_courier_plain login;
+create role regress_courier_member;
+select pg_get_userbyid(extowner) as owner from pg_extension where extname = 'pg_courier' \gset
+grant :"owner" to regress_courier_member;
+create schema elsewhere;
+create schema theirs authorization regress_courier_plain;
+alter user mapping for public server courier_eu options (set user 'regress_courier_plain');
+select * from error_of($$select courier.import_tables('eu', 'shop', 'elsewhere')$$);
+select public.on_node('grant usage on schema shop to regress_courier_plain; grant select on shop.fresh to regress_courier_plain');
+select * from error_of($$select courier.import_tables('eu', 'shop', 'elsewhere', '{fresh,item,part}')$$);
+select count(*) from courier.foreign_table where local_schema = 'elsewhere';
+select courier.import_tables('eu', 'shop', 'elsewhere', '{fresh}');
+select courier.import_tables('eu', 'shop', 'elsewhere');
+drop schema elsewhere cascade;
+set role regress_courier_member;
+select code, message, replace(hint, quote_ident(current_user), 'ME') as hint from error_of($$select courier.import_tables('eu', 'shop', 'theirs', '{fresh}')$$);
+reset role;
+alter user mapping for public server courier_eu options (set user :'USER');
+-- the schema that is gone is no longer refreshed
+select * from courier.refresh_foreign_tables('eu', analyze_tables => false);
+select public.on_node('drop owned by regress_courier_plain');
+drop schema theirs;
+drop role regress_courier_plain, regress_courier_member;
 -- for administrators
 create role regress_courier_nobody;
 set role regress_courier_nobody;

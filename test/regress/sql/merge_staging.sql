@@ -109,6 +109,10 @@ create table shop.counted (id int generated always as identity, v int primary ke
 select * from error_of($$select courier.merge_staging('shop.unkeyed', 'shop.counted', '{v}')$$);
 
 -- relations that do not
+select * from error_of($$select courier.merge_staging('shop.nowhere', 'shop.live', '{id}')$$);
+select * from error_of($$select courier.merge_staging('shop.stage', 'shop.nowhere', '{id}')$$);
+select * from courier.merge_staging('shop.stage'::regclass, 'shop.live'::regclass, '{id}');
+select * from error_of($$select courier.merge_staging('shop.stage', null, '{id}')$$);
 select * from error_of($$select courier.merge_staging(null, 'shop.live', '{id}')$$);
 select * from error_of($$select courier.merge_staging('shop.stage', 'shop.stage', '{id}')$$);
 select * from error_of($$select courier.merge_staging('shop.stage', 'shop.coming', '{id}')$$);
@@ -120,6 +124,9 @@ rollback;
 
 -- whoever may read the one and write the other
 create role regress_courier_merger;
+set role regress_courier_merger;
+select * from error_of($$select courier.merge_staging('shop.stage', 'shop.live', '{id}')$$);
+reset role;
 grant usage on schema shop to regress_courier_merger;
 set role regress_courier_merger;
 select * from error_of($$select courier.merge_staging('shop.stage', 'shop.live', '{id}')$$);
@@ -128,7 +135,11 @@ grant select on shop.stage, shop.live to regress_courier_merger;
 set role regress_courier_merger;
 select * from error_of($$select courier.merge_staging('shop.stage', 'shop.live', '{id}')$$);
 reset role;
-grant insert, update on shop.live to regress_courier_merger;
+grant insert on shop.live to regress_courier_merger;
+set role regress_courier_merger;
+select * from error_of($$select courier.merge_staging('shop.stage', 'shop.live', '{id}')$$);
+reset role;
+grant update on shop.live to regress_courier_merger;
 set role regress_courier_merger;
 select * from courier.merge_staging('shop.stage', 'shop.live', '{id}');
 reset role;
