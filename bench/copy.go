@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"strconv"
 	"time"
+
+	"github.com/pg-courier/pg_courier/pkg/pgtest"
 )
 
 // copied are the tables whose first copy is timed.
@@ -19,35 +23,91 @@ var copied = []struct {
 	{"rows of 2 kB", wide, func(n int) int { return n / 10 }, func(rows int) string { return insertWide("wide", "1", strconv.Itoa(rows)) }},
 }
 
+// What is measured beside the systems.
+const (
+	copyLanes = 4           // of pg_courier, besides one
+	copyPipe  = "psql pipe" // COPY TO and COPY FROM with a pipe between, the practical limit
+)
+
+// inLanes is what pg_courier is called that copies several chunks at once.
+func inLanes(system string) string { return fmt.Sprintf("%s, %d workers", system, copyLanes) }
+
+// copiesItself is a shipper that can say when a copy is done. Of others it is,
+// when the last row has arrived.
+type copiesItself interface {
+	copiesDone(ctx context.Context) error
+}
+
 // initialCopy times how a table that has rows comes to the target.
 func (b *bench) initialCopy(ctx context.Context) error {
 	return b.systemRounds(ctx, b.rounds, func(s *system, round int) error {
 		for i := range copied {
-			values, err := b.copyTable(ctx, s, copied[i].table, copied[i].rows(b.rows), copied[i].fill)
+			c := &copied[i]
+			measure := func(name string, workers int) error {
+				values, err := b.copyTable(ctx, s, c.table, c.rows(b.rows), workers, c.fill)
+				if err == nil {
+					b.record(sample{Case: c.title, System: name, Round: round, Values: values})
+				}
+				return err
+			}
+			if err := measure(s.name, 1); err != nil {
+				return err
+			}
+			if s.name == "worker" || s.name == "sidecar" {
+				if err := measure(inLanes(s.name), copyLanes); err != nil {
+					return err
+				}
+			}
+			if s.name != reference {
+				continue
+			}
+			values, err := copyThroughPipe(ctx, s, c.table, c.rows(b.rows), c.fill)
 			if err != nil {
 				return err
 			}
-			b.record(sample{Case: copied[i].title, System: s.name, Round: round, Values: values})
+			b.record(sample{Case: c.title, System: copyPipe, Round: round, Values: values})
 		}
 		return nil
 	})
 }
 
-func (b *bench) copyTable(ctx context.Context, s *system, t *table, rows int, fill func(int) string) (values map[string]float64, err error) {
+// startFilled starts a pair whose source has rows.
+func startFilled(ctx context.Context, s *system, t *table, rows int, fill func(int) string) (*pair, error) {
 	p, err := startPair(ctx, s, []*table{t}, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(p.explain(ctx, err), p.destroy()) }()
-	p.copies = true
 	if err := p.source.execAll(ctx, fill(rows), "VACUUM ANALYZE "+t.name); err != nil {
+		return nil, errors.Join(p.explain(ctx, err), p.destroy())
+	}
+	return p, nil
+}
+
+func (b *bench) copyTable(ctx context.Context, s *system, t *table, rows, workers int, fill func(int) string) (values map[string]float64, err error) {
+	p, err := startFilled(ctx, s, t, rows, fill)
+	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(p.explain(ctx, err), p.destroy()) }()
+	p.copies, p.copyWorkers = true, workers
 	shipper, err := b.setUp(ctx, s, p)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, shipper.close()) }()
+	return p.timeCopy(ctx, t, rows, shipper.processes, func() error {
+		if err := shipper.start(ctx); err != nil {
+			return err
+		}
+		if c, ok := shipper.(copiesItself); ok {
+			return c.copiesDone(ctx)
+		}
+		return p.awaitArrival(ctx, shipper, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s WHERE %s = %d)", t.name, t.key, rows))
+	})
+}
+
+// timeCopy times what brings the rows to the target.
+func (p *pair) timeCopy(ctx context.Context, t *table, rows int, pids func() []int, run func() error) (map[string]float64, error) {
 	if err := p.checkpoint(ctx); err != nil {
 		return nil, err
 	}
@@ -56,18 +116,64 @@ func (b *bench) copyTable(ctx context.Context, s *system, t *table, rows int, fi
 		return nil, err
 	}
 	defer meter.drop()
-	meter.run(ctx, shipper.processes)
+	meter.run(ctx, pids)
 	started := time.Now()
-	if err := shipper.start(ctx); err != nil {
-		return nil, err
-	}
-	if err := p.awaitArrival(ctx, shipper, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s WHERE %s = %d)", t.name, t.key, rows)); err != nil {
+	if err := run(); err != nil {
 		return nil, err
 	}
 	seconds := time.Since(started).Seconds()
-	if values, err = meter.end(ctx, rows); err != nil {
+	values, err := meter.end(ctx, rows)
+	if err != nil {
 		return nil, err
 	}
 	values["rate"], values["rows"], values["seconds"] = float64(rows)/seconds, float64(rows), seconds
 	return values, p.compare(ctx, p.tables)
+}
+
+// copyThroughPipe copies with two psqls.
+func copyThroughPipe(ctx context.Context, s *system, t *table, rows int, fill func(int) string) (values map[string]float64, err error) {
+	p, err := startFilled(ctx, s, t, rows, fill)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(p.explain(ctx, err), p.destroy()) }()
+	inst, err := pgtest.FindInstallation()
+	if err != nil {
+		return nil, err
+	}
+	psql := func(at address, sql string) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, inst.Program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", at.conninfo(), "-c", sql)
+		cmd.Stderr = os.Stderr
+		return cmd
+	}
+	return p.timeCopy(ctx, t, rows, func() []int { return nil }, func() error {
+		from := psql(p.source.near(), "COPY "+t.name+" TO STDOUT")
+		to := psql(p.target.near(), "COPY "+t.name+" FROM STDIN")
+		rows, err := from.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		to.Stdin = rows
+		if err := from.Start(); err != nil {
+			return err
+		}
+		err = to.Run()
+		return errors.Join(err, from.Wait())
+	})
+}
+
+// copiesDone waits until the tables count as copied, their rows counted.
+func (p *pair) copiesDone(ctx context.Context, s shipper) error {
+	look := time.Now().Add(faultEvery)
+	return poll(ctx, func() (bool, error) {
+		done, err := p.source.text(ctx, "SELECT (count(*) > 0 AND count(*) = count(*) FILTER (WHERE state = 'copied'))::text FROM courier.copy_status")
+		if err != nil || done == "true" {
+			return true, err
+		}
+		if time.Now().After(look) {
+			look = time.Now().Add(faultEvery)
+			return false, s.fault(ctx)
+		}
+		return false, nil
+	})
 }

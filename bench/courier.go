@@ -14,10 +14,13 @@ import (
 func (p *pair) subscribe(ctx context.Context, driver string) (name string, err error) {
 	name = fmt.Sprintf("s%d", p.number)
 	node := fmt.Sprintf("target%d", p.number)
-	options := fmt.Sprintf(`{"driver": "%s"}`, driver)
-	if p.batchRows > 0 {
-		options = fmt.Sprintf(`{"driver": "%s", "batch_rows": %d}`, driver, p.batchRows)
+	options := fmt.Sprintf(`{"driver": "%s"`, driver)
+	for option, n := range map[string]int{"batch_rows": p.batchRows, "copy_workers": p.copyWorkers} {
+		if n > 0 {
+			options += fmt.Sprintf(`, "%s": %d`, option, n)
+		}
 	}
+	options += "}"
 	statements := []string{
 		"CREATE EXTENSION IF NOT EXISTS pg_courier CASCADE",
 		fmt.Sprintf("SELECT courier.set_local_node('source%d')", p.sourceNumber),
@@ -57,6 +60,8 @@ func (w *worker) stop(ctx context.Context) error {
 }
 
 func (w *worker) fault(ctx context.Context) error { return w.stopped(ctx) }
+
+func (w *worker) copiesDone(ctx context.Context) error { return w.pair.copiesDone(ctx, w) }
 
 // stopped is the error for which a subscription of the source has stopped.
 func (p *pair) stopped(ctx context.Context) error {
@@ -106,6 +111,8 @@ func (s *sidecar) start(context.Context) (err error) {
 func (s *sidecar) fault(ctx context.Context) error {
 	return errors.Join(s.daemon.fault(), s.stopped(ctx))
 }
+
+func (s *sidecar) copiesDone(ctx context.Context) error { return s.pair.copiesDone(ctx, s) }
 
 func (s *sidecar) processes() []int { return pids(s.daemon) }
 

@@ -19,6 +19,8 @@ var goals = slices.Concat(
 	catchUpGoals("londiste", 8, 8, 8, 8, 8, 8, 8),
 	catchUpGoals("bucardo", 8, 8, 8, 8, 8, 8, 8),
 	[]goal{
+		{scenario: "copy", named: copied[0].title, against: reference, atLeast: 1},
+		{scenario: "copy", named: copied[0].title, system: inLanes(ours), against: reference, atLeast: 1.7},
 		{scenario: "latency", named: "200 transactions/s", metric: "p50", against: reference, atLeast: 1},
 		{scenario: "latency", named: "200 transactions/s", metric: "p99", against: reference, atLeast: 1},
 		{scenario: "backlog", named: "10 000 000 changes", metric: "flat", atMost: 120},
