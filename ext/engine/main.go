@@ -79,11 +79,6 @@ func shipNow(ctx context.Context, s *spi, subscription *C.char) (int64, error) {
 	if _, err := s.Query(ctx, "SELECT courier.require_administrator()"); err != nil {
 		return 0, err
 	}
-	// asked before shipping itself writes
-	_, uncommitted, err := session.Value(ctx, s, "SELECT pg_catalog.pg_current_xact_id_if_assigned()")
-	if err != nil {
-		return 0, err
-	}
 	var names []string
 	if subscription != nil {
 		names = []string{C.GoString(subscription)}
@@ -99,8 +94,7 @@ func shipNow(ctx context.Context, s *spi, subscription *C.char) (int64, error) {
 	total := int64(0)
 	for _, name := range names {
 		beforeShip(name)
-		shipper := ship.New(ship.Config{Session: s, Subscription: name, Shipper: "session",
-			InTransaction: true, Uncommitted: uncommitted})
+		shipper := ship.New(ship.Config{Session: s, Subscription: name, Shipper: "session", InTransaction: true})
 		changes, err := shipper.Drain(ctx)
 		total += changes
 		if err != nil {

@@ -81,8 +81,10 @@ func (c *copying) unfinished() bool { return len(c.pending) > 0 || len(c.partial
 // copyPending copies the tables the target has yet to get. It returns when that
 // is done, paused, or the shipper is told to stop.
 func (s *Shipper) copyPending(ctx context.Context) error {
-	if s.uncommitted && s.copying.due() {
-		return &UncommittedError{Subscription: s.name}
+	if s.inTransaction && s.copying.due() {
+		if err := s.requireUnwritten(ctx); err != nil {
+			return err
+		}
 	}
 	if s.position == nil {
 		if err := s.beginProgress(ctx); err != nil {
@@ -116,6 +118,33 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 	}
 	s.closeCopier(ctx)
 	s.letters.generation = 0 // retries have waited for it
+	return nil
+}
+
+// requireUnwritten refuses to copy tables that the session's own transaction may have
+// written to: it would see rows that are never committed. Its locks tell, those of
+// ALTER TABLE and TRUNCATE too.
+func (s *Shipper) requireUnwritten(ctx context.Context) error {
+	var oids []string
+	for _, waiting := range []map[uint32]bool{s.copying.pending, s.catalog.partial} {
+		for oid := range waiting {
+			oids = append(oids, strconv.FormatUint(uint64(oid), 10))
+		}
+	}
+	table, written, err := session.Value(ctx, s.session, `SELECT t.oid::pg_catalog.regclass
+		FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS t (oid)
+		CROSS JOIN LATERAL (SELECT t.oid UNION SELECT relid FROM pg_catalog.pg_partition_tree(t.oid::pg_catalog.regclass)) AS p (oid)
+		JOIN pg_catalog.pg_locks AS l ON l.relation = p.oid
+		JOIN pg_catalog.pg_database AS d ON d.oid = l.database AND d.datname = pg_catalog.current_database()
+		WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid() AND l.granted
+		  AND l.mode IN ('RowExclusiveLock', 'AccessExclusiveLock')
+		ORDER BY 1 LIMIT 1`, "{"+strings.Join(oids, ",")+"}")
+	if err != nil {
+		return fmt.Errorf("look for locks on tables to be copied: %w", err)
+	}
+	if written {
+		return &UncommittedError{Subscription: s.name, Table: table}
+	}
 	return nil
 }
 

@@ -78,13 +78,13 @@ func Busy(err error) bool {
 	return errors.As(err, &busy)
 }
 
-// UncommittedError says that tables are to be copied by a session that would see rows
+// UncommittedError says that a table is to be copied by a session that would see rows
 // of its own transaction, which may never be committed.
-type UncommittedError struct{ Subscription string }
+type UncommittedError struct{ Subscription, Table string }
 
 // Error implements error.
 func (e *UncommittedError) Error() string {
-	return fmt.Sprintf("subscription %q has tables to copy, which a transaction that has written can't do", e.Subscription)
+	return fmt.Sprintf("subscription %q has table %s to copy, which this transaction has written to", e.Subscription, e.Table)
 }
 
 // SQLState classifies it as active_sql_transaction.

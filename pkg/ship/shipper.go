@@ -26,9 +26,6 @@ type Config struct {
 	// in courier.ship(): the lock goes with it, and every unit that ends a
 	// drain is flushed.
 	InTransaction bool
-	// Uncommitted says that this transaction had written before. It would see its own
-	// rows in a copy, so it gets none.
-	Uncommitted bool
 	// Leased says that the caller sees to it that nobody else ships; the
 	// shipper then takes no lock.
 	Leased bool
@@ -57,7 +54,6 @@ type Shipper struct {
 	name          string
 	kind          string
 	inTransaction bool
-	uncommitted   bool
 	stopping      <-chan struct{}
 	log           *slog.Logger
 	now           func() time.Time
@@ -107,7 +103,7 @@ type Shipper struct {
 func New(config Config) *Shipper {
 	s := &Shipper{
 		session: config.Session, reader: config.Reader, name: config.Subscription, kind: config.Shipper,
-		inTransaction: config.InTransaction, uncommitted: config.Uncommitted, locked: config.Leased, stopping: config.Stopping,
+		inTransaction: config.InTransaction, locked: config.Leased, stopping: config.Stopping,
 		log: config.Log, now: config.Now, tellState: config.State, tellApplied: config.Applied, openSession: config.Open,
 		catalog: newCatalog(config.Session), fold: batch.New(), statistics: config.Statistics,
 		scripts: [2]*render.Script{{}, {}}, unit: newCounts(),
