@@ -91,6 +91,10 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 	}
 	if s.copying.due() {
 		s.tellState("copying")
+		// It waits while other connections copy, and while rows are counted here.
+		if err := s.link.Patient(ctx, true); err != nil {
+			return err
+		}
 	}
 	for s.copying.due() {
 		if s.told() {
@@ -112,7 +116,7 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 		}
 	}
 	s.closeCopier(ctx)
-	return nil
+	return s.link.Patient(ctx, false)
 }
 
 // beginProgress makes the target's progress begin where the subscription does.
@@ -133,6 +137,9 @@ func (s *Shipper) openCopier(ctx context.Context) error {
 	workers, rate := s.sub.Options.copyWorkers(), s.sub.Options.copyRate()
 	if s.copying.copier != nil && !s.copying.copier.Fits(workers, rate) {
 		s.closeCopier(ctx)
+		for oid := range s.copying.partial {
+			s.copying.partial[oid] = nil // the size of a chunk follows the rate
+		}
 	}
 	if s.copying.copier == nil {
 		s.copying.copier = copydata.New(copydata.Config{Session: s.session, Open: s.openSession, Subscription: s.sub.ID,
@@ -366,7 +373,7 @@ func (s *Shipper) copyJobs(ctx context.Context, tables []*Table) ([]*copydata.Jo
 			}
 			plan = described
 			plan.Tolerant = true
-			if err = plan.Plan(ctx, query, done[table.OID]); err != nil {
+			if err = plan.Plan(ctx, query, s.copying.copier, done[table.OID]); err != nil {
 				return nil, err
 			}
 			s.copying.partial[table.OID] = plan
