@@ -204,6 +204,15 @@ func (s *PGX) lock(ctx context.Context, tables []string) error {
 	return nil
 }
 
+// Share implements Session.
+func (s *PGX) Share(ctx context.Context) (string, error) {
+	snapshot, _, err := Value(ctx, s, "SELECT pg_catalog.pg_export_snapshot()")
+	if err != nil {
+		return "", fmt.Errorf("share a consistent read: %w", err)
+	}
+	return snapshot, nil
+}
+
 // Closed reports whether the connection has ended, by an error or by Close.
 func (s *PGX) Closed() bool { return s.conn.IsClosed() }
 

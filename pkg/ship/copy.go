@@ -101,7 +101,7 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 			return ErrStopping
 		}
 		if s.structureDue() {
-			if err := s.synchronizeStructure(ctx); err != nil {
+			if err := s.pinned(ctx, nil, func() error { return s.synchronizeStructure(ctx) }); err != nil {
 				return err
 			}
 		}
@@ -171,18 +171,9 @@ func (s *Shipper) copyEpoch(ctx context.Context) error {
 		locked[table.OID] = qualified(table)
 		names = append(names, locked[table.OID])
 	}
-	s.notes.paused = true
-	defer func() { s.notes.paused = false }()
-	return s.session.Pinned(ctx, names, func() error {
-		// the configuration as of the snapshot
-		generation, _, err := session.Value(ctx, s.session, "SELECT generation FROM courier.configuration")
-		if err != nil {
-			return fmt.Errorf("look at the configuration: %w", err)
-		}
-		if generation != strconv.FormatInt(s.sub.Generation, 10) {
-			if err = s.reload(ctx); err != nil {
-				return err
-			}
+	return s.pinned(ctx, names, func() error {
+		if s.structureDue() { // of a table added meanwhile
+			return nil
 		}
 		var tables []*Table
 		for _, table := range s.copyTurn() {
@@ -192,6 +183,24 @@ func (s *Shipper) copyEpoch(ctx context.Context) error {
 			}
 		}
 		return s.copyPinned(ctx, tables)
+	})
+}
+
+// pinned calls f with a snapshot pinned, and the configuration as of it.
+func (s *Shipper) pinned(ctx context.Context, tables []string, f func() error) error {
+	s.notes.paused = true
+	defer func() { s.notes.paused = false }()
+	return s.session.Pinned(ctx, tables, func() error {
+		generation, _, err := session.Value(ctx, s.session, "SELECT generation FROM courier.configuration")
+		if err != nil {
+			return fmt.Errorf("look at the configuration: %w", err)
+		}
+		if generation != strconv.FormatInt(s.sub.Generation, 10) {
+			if err = s.reload(ctx); err != nil {
+				return err
+			}
+		}
+		return f()
 	})
 }
 
@@ -241,8 +250,8 @@ func (s *Shipper) copyPinned(ctx context.Context, tables []*Table) error {
 		return err
 	}
 	if s.copying.copier.Shared() {
-		if epoch.Snapshot, _, err = session.Value(ctx, s.session, "SELECT pg_catalog.pg_export_snapshot()"); err != nil {
-			return fmt.Errorf("share the snapshot of the copy: %w", err)
+		if epoch.Snapshot, err = s.session.Share(ctx); err != nil {
+			return err
 		}
 	}
 	if err = s.shipUpTo(ctx); err != nil {

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/pg-courier/pg_courier/pkg/pgtest"
 )
 
 // What a node lacks of the tables is created, with types, sequences, indexes and
@@ -60,4 +62,64 @@ func TestSynchronizeStructure(t *testing.T) {
 	r.wait()
 	r.requireEqual(`"Shop's".other`)
 	courier.stop()
+}
+
+// Commands that are queued run on the node before what it lacks is made there, which is
+// as of the snapshot behind them; those that come behind that snapshot find it as they
+// have found it here. So in a session, a sidecar and a worker.
+func TestStructureBehindQueuedCommands(t *testing.T) {
+	r := startBare(t, pgtest.Preload(true))
+	r.install(r.target.DSN(appDatabase))
+	r.onSource("CREATE TABLE blocker (id int); CREATE TABLE first (id int PRIMARY KEY); INSERT INTO first VALUES (1)")
+	r.onSource("SELECT courier.alter_replication_set('default', ddl => 'auto')")
+	r.add("default", "first")
+	r.onSource(`SELECT courier.create_subscription($1, $2, synchronize_structure => true, options => '{"driver": "none"}')`, subscription, targetNode)
+	r.ship()
+	r.requireEqual("first")
+
+	for _, home := range []string{"none", "sidecar", "worker"} {
+		table := "made_by_" + home
+		// what nobody has shipped yet when the table is found to be missing
+		r.onSource(`SELECT courier.alter_subscription_options($1, '{"driver": "none"}')`, subscription)
+		r.onSource("SELECT courier.replicate_ddl('CREATE TABLE public." + table + " (id int PRIMARY KEY, v text UNIQUE)')")
+		r.onSource("ALTER TABLE first ADD COLUMN " + table + " int")
+		r.onSource("CREATE TABLE not_" + table + " (id int PRIMARY KEY, v text); CREATE INDEX ON " + table + " (v, id)")
+		r.onSource("INSERT INTO " + table + " VALUES (1, 'one'); INSERT INTO not_" + table + " VALUES (1, 'one')")
+		r.add("default", table, "not_"+table)
+
+		locker := r.source.Connect(t, appDatabase)
+		_, err := locker.Exec(t.Context(), "BEGIN; LOCK TABLE blocker")
+		require.NoError(t, err)
+		shipped := make(chan error, 1)
+		var courier *sidecar
+		if home == "none" {
+			conn := r.source.Connect(t, appDatabase)
+			go func() {
+				_, err := conn.Exec(t.Context(), "SELECT courier.ship($1)", subscription)
+				shipped <- err
+			}()
+		} else {
+			r.onSource("SELECT courier.alter_subscription_options($1, $2::text::jsonb)", subscription, `{"driver": "`+home+`"}`)
+			shipped <- nil
+			if home == "sidecar" {
+				courier = r.startSidecar()
+			}
+		}
+		r.source.Eventually(t, appDatabase, `SELECT count(*) FROM pg_stat_activity
+			WHERE application_name = 'pg_dump' AND wait_event_type = 'Lock'`, "1", patience)
+		r.onSource("ALTER TABLE not_" + table + " ADD COLUMN late int NOT NULL DEFAULT 7")
+		_, err = locker.Exec(t.Context(), "ROLLBACK")
+		require.NoError(t, err)
+		require.NoError(t, <-shipped)
+		if home == "none" {
+			r.ship() // what came meanwhile
+		} else {
+			r.wait()
+		}
+		if courier != nil {
+			courier.stop()
+		}
+		r.requireEqual("first", table, "not_"+table)
+		require.Equal(t, "7", r.targetValue("SELECT late FROM not_"+table))
+	}
 }
