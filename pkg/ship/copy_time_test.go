@@ -121,9 +121,9 @@ func TestCopyOutlivesIdleLimits(t *testing.T) {
 	require.Equal(t, "40", s.cluster.Value(t, "target", "SELECT count(*) FROM page"))
 }
 
-// Indexes that take longer to be made again than a statement may take don't keep the
-// shipper of a cancelled copy from attaching.
-func TestCancelledCopyMakesSlowIndexes(t *testing.T) {
+// Indexes that take longer to be made again than a statement may take keep neither the
+// shipper of a cancelled copy from attaching nor a subscription from being dropped.
+func TestCopyGivenUpMakesSlowIndexes(t *testing.T) {
 	t.Parallel()
 	s := startSlowSource(t)
 	s.both("CREATE TABLE item (id int PRIMARY KEY, v text)")
@@ -134,13 +134,25 @@ func TestCancelledCopyMakesSlowIndexes(t *testing.T) {
 		BEGIN PERFORM pg_sleep(0.01); RETURN v; END $$`)
 	s.source("SELECT courier.replication_set_add_table('default', 'item')")
 	s.source(`SELECT courier.create_subscription('s', 'eu', options => '{"copy_indexes": "rebuild", "copy_workers": 1}')`)
+	const slowly = "SELECT count(*) FROM pg_class WHERE relname = 'slowly'"
 	_, err := s.drain("copy_send")
 	require.ErrorIs(t, err, ship.ErrStopping)
-	require.Equal(t, "0", s.cluster.Value(t, "target", "SELECT count(*) FROM pg_class WHERE relname = 'slowly'"))
+	require.Equal(t, "0", s.cluster.Value(t, "target", slowly))
 	require.NotEqual(t, "0", s.cluster.Value(t, "target", "SELECT count(*) FROM item"))
 	s.target("INSERT INTO item SELECT i, 'more' FROM generate_series(10001, 10300) i") // 3 s at least
 	s.source("SELECT courier.cancel_copy('s', 'item')")
 	log, err := s.drain("")
 	require.NoError(t, err, log)
-	require.Equal(t, "1", s.cluster.Value(t, "target", "SELECT count(*) FROM pg_class WHERE relname = 'slowly'"))
+	require.Equal(t, "1", s.cluster.Value(t, "target", slowly))
+
+	s.source("SELECT courier.alter_subscription_resynchronize_table('s', 'item', 'truncate')")
+	_, err = s.drain("copy_send")
+	require.ErrorIs(t, err, ship.ErrStopping)
+	require.Equal(t, "0", s.cluster.Value(t, "target", slowly))
+	s.target("INSERT INTO item SELECT i, 'more' FROM generate_series(20001, 20210) i")
+	s.target(`CREATE OR REPLACE FUNCTION slow(v text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+		BEGIN PERFORM pg_sleep(0.05); RETURN v; END $$`) // 10 s at least
+	s.source("SELECT courier.drop_subscription('s')")
+	require.Equal(t, "1", s.cluster.Value(t, "target", slowly))
+	require.Equal(t, "0", s.cluster.Value(t, "target", "SELECT count(*) FROM pg_namespace WHERE nspname = 'courier_target'"))
 }
