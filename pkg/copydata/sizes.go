@@ -9,6 +9,8 @@ const (
 	largestChunk  = 8 << 20
 	smallestChunk = 256 << 10
 	fewestChunks  = 16
+	// mostChunks bounds the plan of a part of a table, which is in memory.
+	mostChunks = 1 << 18
 )
 
 // Where there is a rate, a chunk is no more than a lane may send in chunkTime: its
@@ -46,5 +48,5 @@ func sizesFor(workers int, rate int64) sizes {
 
 // chunkOf is how large the chunks of a part of a table are.
 func (s *sizes) chunkOf(part int64) int64 {
-	return min(max(part/fewestChunks, smallestChunk), s.chunk)
+	return max(min(max(part/fewestChunks, smallestChunk), s.chunk), part/mostChunks+1)
 }

@@ -22,6 +22,8 @@ func TestSizesFollowTheRate(t *testing.T) {
 			require.LessOrEqual(t, float64(s.chunk)*float64(s.lanes)/float64(rate), chunkTime.Seconds())
 		}
 		require.LessOrEqual(t, int64(s.statement), s.chunk)
-		require.LessOrEqual(t, s.chunkOf(1<<40), s.chunk)
+		part := rapid.Int64Range(0, 1<<45).Draw(t, "part")
+		require.LessOrEqual(t, s.chunkOf(part), max(s.chunk, part/mostChunks+1))
+		require.LessOrEqual(t, part/s.chunkOf(part), int64(mostChunks))
 	})
 }
