@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"regexp"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pg-courier/pg_courier/pkg/pgtest"
@@ -122,4 +124,19 @@ func TestStructureBehindQueuedCommands(t *testing.T) {
 		r.requireEqual("first", table, "not_"+table)
 		require.Equal(t, "7", r.targetValue("SELECT late FROM not_"+table))
 	}
+
+	// DDL on what the node has never had can only be passed.
+	r.onSource("CREATE TABLE early (id int PRIMARY KEY); SELECT courier.create_replication_set('more')")
+	r.add("more", "early")
+	r.onSource(`SELECT courier.create_subscription('second', $1, '{more}', synchronize_structure => true, options => '{"driver": "none"}')`, targetNode)
+	r.onSource("SELECT courier.replicate_ddl('ALTER TABLE public.early ADD COLUMN v int', '{more}')")
+	r.onSource("INSERT INTO early VALUES (1, 2)")
+	_, err := r.source.Connect(t, appDatabase).Exec(t.Context(), "SELECT courier.ship('second')")
+	var refused *pgconn.PgError
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, "42P01", refused.Code)
+	require.Contains(t, refused.Hint, "created behind what is queued")
+	r.onSource(regexp.MustCompile(`SELECT courier\.skip_transaction\([^)]*\)`).FindString(refused.Hint))
+	r.onSource("SELECT courier.ship('second')")
+	r.requireEqual("early")
 }
