@@ -4,7 +4,6 @@ import (
 	"regexp"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pg-courier/pg_courier/pkg/pgtest"
@@ -131,12 +130,14 @@ func TestStructureBehindQueuedCommands(t *testing.T) {
 	r.onSource(`SELECT courier.create_subscription('second', $1, '{more}', synchronize_structure => true, options => '{"driver": "none"}')`, targetNode)
 	r.onSource("SELECT courier.replicate_ddl('ALTER TABLE public.early ADD COLUMN v int', '{more}')")
 	r.onSource("INSERT INTO early VALUES (1, 2)")
-	_, err := r.source.Connect(t, appDatabase).Exec(t.Context(), "SELECT courier.ship('second')")
-	var refused *pgconn.PgError
-	require.ErrorAs(t, err, &refused)
-	require.Equal(t, "42P01", refused.Code)
-	require.Contains(t, refused.Hint, "created behind what is queued")
-	r.onSource(regexp.MustCompile(`SELECT courier\.skip_transaction\([^)]*\)`).FindString(refused.Hint))
-	r.onSource("SELECT courier.ship('second')")
+	r.onSource(`SELECT courier.alter_subscription_options('second', '{"driver": "sidecar"}')`)
+	courier := r.startSidecar()
+	const stop = "FROM courier.subscription_status WHERE subscription_name = 'second'"
+	r.source.Eventually(t, appDatabase, "SELECT state || ' ' || last_error_sqlstate "+stop, "stopped 42P01", patience)
+	hint := r.sourceValue("SELECT last_error_hint " + stop)
+	require.Contains(t, hint, "created behind what is queued")
+	r.onSource(regexp.MustCompile(`SELECT courier\.skip_transaction\([^)]*\)`).FindString(hint))
+	r.source.Eventually(t, appDatabase, "SELECT state "+stop, "streaming", patience)
+	courier.stop()
 	r.requireEqual("early")
 }
