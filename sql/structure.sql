@@ -1,11 +1,11 @@
 -- Structure of the source, for a node that lacks some of it.
 
-create function courier.dump_structure() returns text
-language c volatile
+create function courier.dump_structure(snapshot text) returns text
+language c volatile strict
 as 'MODULE_PATHNAME', 'courier_dump_structure';
-revoke execute on function courier.dump_structure() from public;
-comment on function courier.dump_structure() is
-    'has pg_dump dump the schema of this database, and returns the list of its contents as pg_restore gives it';
+revoke execute on function courier.dump_structure(text) from public;
+comment on function courier.dump_structure(text) is
+    'has pg_dump dump the schema of this database as a shared snapshot sees it, and returns the list of its contents as pg_restore gives it';
 
 create function courier.restore_structure(entries text) returns text
 language c volatile strict

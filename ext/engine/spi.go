@@ -29,6 +29,12 @@ host_unpin(CourierHost *host)
 	host->unpin();
 }
 
+static CourierStatus
+host_share(CourierHost *host, const char **name, CourierFailure *failure)
+{
+	return host->share(name, failure);
+}
+
 static int
 host_has_transactions(CourierHost *host)
 {
@@ -181,6 +187,19 @@ func (s *spi) pinned(ctx context.Context, tables []string, f func() error) error
 	}
 	defer C.host_unpin(s.host)
 	return f()
+}
+
+// Share implements session.Session.
+func (s *spi) Share(context.Context) (string, error) {
+	if s.interrupted {
+		return "", errInterrupted
+	}
+	var name *C.char
+	var failure C.CourierFailure
+	if err := s.status(C.host_share(s.host, &name, &failure), &failure); err != nil {
+		return "", fmt.Errorf("share a consistent read: %w", err)
+	}
+	return C.GoString(name), nil
 }
 
 func (s *spi) status(status C.CourierStatus, failure *C.CourierFailure) error {

@@ -76,6 +76,9 @@ typedef struct CourierHost
 	CourierStatus (*pin) (CourierFailure *failure);
 	void		(*unpin) (void);
 
+	/* The pinned snapshot's name, for other sessions; the host's text. */
+	CourierStatus (*share) (const char **name, CourierFailure *failure);
+
 	/*
 	 * NULL where queries run in the transaction of a caller.  Elsewhere each
 	 * is a transaction of its own, except those between begin and end.

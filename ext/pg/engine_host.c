@@ -421,9 +421,38 @@ courier_host_unpin(void)
 	pinned = NULL;
 }
 
+/*
+ * Exports the pinned snapshot, which lasts until the transaction ends.  Not by
+ * SQL: each statement is in a subtransaction, where that can't be done.
+ */
+CourierStatus
+courier_host_share(const char **name, CourierFailure *failure)
+{
+	volatile CourierStatus status = COURIER_OK;
+
+	PG_TRY();
+	{
+		if (pinned == NULL)
+			elog(ERROR, "there is no pinned snapshot to share");
+		if (IsSubTransaction())
+			ereport(ERROR,
+					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+					 errmsg("a snapshot can't be shared from within a subtransaction"),
+					 errhint("Call courier.ship() outside of savepoints and of blocks with an exception handler, or leave it to the sidecar or a worker.")));
+		*name = ExportSnapshot(pinned);
+	}
+	PG_CATCH();
+	{
+		status = courier_host_catch(failure);
+	}
+	PG_END_TRY();
+	return status;
+}
+
 CourierHost courier_host = {
 	.query = courier_host_query,
 	.release = courier_host_release,
 	.pin = courier_host_pin,
 	.unpin = courier_host_unpin,
+	.share = courier_host_share,
 };

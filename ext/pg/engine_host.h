@@ -54,6 +54,8 @@ extern CourierStatus courier_host_query(const char *sql, int32_t nargs,
 										CourierFailure *failure);
 extern void courier_host_release(CourierRows *rows);
 extern CourierStatus courier_host_pin(CourierFailure *failure);
+extern CourierStatus courier_host_share(const char **name,
+										CourierFailure *failure);
 extern void courier_host_unpin(void);
 
 #endif							/* COURIER_ENGINE_HOST_H */

@@ -165,6 +165,7 @@ static CourierHost worker_host = {
 	.release = courier_host_release,
 	.pin = courier_host_pin,
 	.unpin = courier_host_unpin,
+	.share = courier_host_share,
 	.begin = worker_begin,
 	.end = worker_end,
 	.log = worker_log,

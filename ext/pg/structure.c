@@ -8,7 +8,8 @@
  * database through its socket as the role that initdb made, without a
  * password.
  *
- * courier.dump_structure() has the whole schema dumped into a temporary file,
+ * courier.dump_structure() has the whole schema, as a snapshot sees it that a
+ * session shares, dumped into a temporary file,
  * and returns its list of contents, from which the engine chooses;
  * courier.restore_structure() returns those entries as SQL.  What is chosen is
  * named by number, so nothing that somebody has called an object can be taken
@@ -165,7 +166,7 @@ restore(const char *how, const char *list)
 	return content;
 }
 
-/* courier.dump_structure() → text */
+/* courier.dump_structure(snapshot text) → text */
 Datum
 courier_dump_structure(PG_FUNCTION_ARGS)
 {
@@ -182,6 +183,8 @@ courier_dump_structure(PG_FUNCTION_ARGS)
 	append_word(&command, "--format=custom");
 	append_word(&command, "--no-password");
 	append_word(&command, "--lock-wait-timeout=10s");
+	append_word(&command, "--snapshot");
+	append_word(&command, text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	append_word(&command, "--host");
 	append_word(&command, *socket == '\0' ? "localhost" : socket);
 	append_word(&command, "--port");

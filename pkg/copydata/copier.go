@@ -38,6 +38,7 @@ type Copier struct {
 	config Config
 	lanes  []*lane
 	pace   pace
+	sizes  sizes
 	head   string // position on the target
 
 	complete bool // there are no more sessions to be had
@@ -49,7 +50,7 @@ type Copier struct {
 
 // New returns a copier without connections.
 func New(config Config) *Copier {
-	return &Copier{config: config, pace: pace{rate: config.Rate, now: config.Now}}
+	return &Copier{config: config, pace: pace{rate: config.Rate, now: config.Now}, sizes: sizesFor(config.Workers, config.Rate)}
 }
 
 // Fits reports whether the copier was made for a configuration.
@@ -59,7 +60,7 @@ func (c *Copier) Fits(workers int, rate int64) bool {
 
 // Connect opens the lanes that are not open yet. Called where no snapshot is held.
 func (c *Copier) Connect(ctx context.Context) error {
-	for number := len(c.lanes); number < max(c.config.Workers, 1) && !c.complete; number++ {
+	for number := len(c.lanes); number < c.sizes.lanes && !c.complete; number++ {
 		l := &lane{copier: c, number: number, session: c.config.Session}
 		if c.config.Open != nil {
 			own, end, err := c.config.Open(ctx)
@@ -83,6 +84,9 @@ func (c *Copier) Connect(ctx context.Context) error {
 			return err
 		}
 		l.link.Log = c.config.Log
+		if err = l.link.Patient(ctx, true); err != nil {
+			return err
+		}
 		if err = l.link.Mark(ctx, c.config.Key); err != nil {
 			return err
 		}

@@ -12,12 +12,8 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/session"
 )
 
-const (
-	// statementBytes is about how long a statement with rows is.
-	statementBytes = 1 << 20
-	// largestRow is the size of a row that goes into one with others.
-	largestRow = 4 << 20
-)
+// largestRow is the size of a row that goes into a statement with others.
+const largestRow = 4 << 20
 
 // Job is what a lane does in one transaction on the target: a chunk, or single
 // rows of a leaf.
@@ -139,7 +135,7 @@ func (l *lane) prologue() string {
 func (l *lane) read(ctx context.Context) error {
 	begun := l.begun
 	sent, err := l.link.SendRows(ctx, &dblink.Rows{Query: l.query, First: l.next, Last: l.behind,
-		Head: l.prologue() + l.insert.Head, Joints: array(l.insert.Joints), Most: statementBytes, Largest: largestRow})
+		Head: l.prologue() + l.insert.Head, Joints: array(l.insert.Joints), Most: l.copier.sizes.statement, Largest: largestRow})
 	if err != nil {
 		return &TableError{Table: l.job.table, Err: err}
 	}

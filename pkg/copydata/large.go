@@ -45,7 +45,7 @@ func (l *lane) sendLarge(ctx context.Context, sizes []int64) error {
 	joints := slices.Clone(insert.Joints)
 	joints[len(joints)-1] += clean
 	sent, err := l.link.SendRows(ctx, &dblink.Rows{Query: t.query(l.job.leaf, insert.Columns, ""), First: place, Last: behind,
-		Head: l.prologue() + insert.Head, Joints: array(joints), Most: statementBytes, Largest: math.MaxInt32})
+		Head: l.prologue() + insert.Head, Joints: array(joints), Most: l.copier.sizes.statement, Largest: math.MaxInt32})
 	if err != nil {
 		return err
 	}

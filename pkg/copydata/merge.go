@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/chunk"
 	"github.com/pg-courier/pg_courier/pkg/render"
@@ -21,6 +22,9 @@ import (
 
 // mergeBytes is how much of the node's table is compared at once.
 const mergeBytes = 1 << 20
+
+// lookLimit is how long it may take to find rows of the source by their keys.
+const lookLimit = time.Hour
 
 // MergeJobs cuts the node's table into ranges to be compared.
 func (t *Table) MergeJobs(ctx context.Context, node chunk.Query) ([]*Job, error) {
@@ -136,7 +140,7 @@ func (l *lane) compare(ctx context.Context, j *Job) (keys [][]string, differing 
 	for i, each := range t.leaves {
 		leaves[i] = strconv.FormatUint(uint64(each.OID), 10)
 	}
-	found, err := l.session.Query(ctx, fmt.Sprintf(`SELECT k.courier_n - 1, t.courier_leaf, t.courier_place
+	found, err := l.session.Query(session.WithLimit(ctx, lookLimit), fmt.Sprintf(`SELECT k.courier_n - 1, t.courier_leaf, t.courier_place
 		FROM ROWS FROM (%s) WITH ORDINALITY AS k (%s, courier_digest, courier_n)
 		LEFT JOIN (SELECT *, tableoid AS courier_leaf, ctid AS courier_place FROM %s
 			WHERE tableoid = ANY ('{%s}'::pg_catalog.oid[])%s) AS t ON %s AND %s

@@ -11,19 +11,6 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/render"
 )
 
-// A chunk is about as large as this, values out of line included: large enough for
-// its commit not to count, and small enough to be done twice. A smaller table is
-// cut into some chunks, too, for all lanes to have something to do.
-const (
-	largestChunk  = 8 << 20
-	smallestChunk = 256 << 10
-	fewestChunks  = 16
-)
-
-func chunkBytes(table int64) int64 {
-	return min(max(table/fewestChunks, smallestChunk), largestChunk)
-}
-
 // Table is a table that is copied.
 type Table struct {
 	OID          uint32
@@ -73,9 +60,9 @@ func (l *leaf) isDone(block int64) bool {
 // String is the table's name for messages.
 func (t *Table) String() string { return t.Schema + "." + t.Name }
 
-// Plan cuts the table into chunks, but for those that are noted on the target. A
-// leaf that was rewritten since begins anew: its rows are on other pages.
-func (t *Table) Plan(ctx context.Context, query chunk.Query, done []Done) error {
+// Plan cuts the table into chunks for a copier, but for those that are noted on the
+// target. A leaf that was rewritten since begins anew: its rows are on other pages.
+func (t *Table) Plan(ctx context.Context, query chunk.Query, copier *Copier, done []Done) error {
 	leaves, err := chunk.Leaves(ctx, query, strconv.FormatUint(uint64(t.OID), 10))
 	if err != nil {
 		return err
@@ -93,7 +80,7 @@ func (t *Table) Plan(ctx context.Context, query chunk.Query, done []Done) error 
 		}
 		t.ChunksDone += int64(len(l.done))
 		t.BytesTotal += l.Bytes
-		for _, r := range l.Without(l.done, chunkBytes(l.Bytes)) {
+		for _, r := range l.Without(l.done, copier.sizes.chunkOf(l.Bytes)) {
 			t.waiting = append(t.waiting, &Job{table: t, leaf: l, pages: r})
 		}
 		t.leaves = append(t.leaves, l)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ type Link struct {
 	server  string
 	busy    bool
 	bounds  bounds
+	patient bool // see Patient
 
 	// The target's backend, by which it is asked for from another connection.
 	pid     string
@@ -68,15 +70,8 @@ var settings = [][2]string{
 	{"default_transaction_read_only", "off"},
 	{"row_security", "off"}, // an error instead of rows silently left alone
 	{"synchronous_commit", "off"},
-	{"statement_timeout", "600s"},
 	{"lock_timeout", "60s"},
-	// Long enough for the next piece of a large transaction to come over a slow
-	// network, from the source's server to it and to the node. Claim does not
-	// wait for it.
-	{"idle_in_transaction_session_timeout", "120s"},
-	// Sessions of links that were given up don't pile up; a link in use asks for
-	// the progress every few seconds.
-	{"idle_session_timeout", "300s"},
+	{"transaction_timeout", "0"},
 	// The target notices a source that has vanished.
 	{"client_connection_check_interval", "1s"},
 	{"tcp_keepalives_idle", "5"},
@@ -125,7 +120,7 @@ func (l *Link) connect(ctx context.Context) error {
 func (l *Link) Configure(ctx context.Context) error {
 	var sql strings.Builder
 	sql.WriteString("DO $courier$ BEGIN\n")
-	for _, setting := range settings {
+	for _, setting := range slices.Concat(settings, limitsOf(ctx).settings(l.patient)) {
 		fmt.Fprintf(&sql, "BEGIN PERFORM pg_catalog.set_config('%s', '%s', false);"+
 			" EXCEPTION WHEN insufficient_privilege OR undefined_object THEN NULL; END;\n", setting[0], setting[1])
 	}

@@ -57,6 +57,9 @@ const setup = `SELECT pg_catalog.set_config('client_encoding', pg_catalog.pg_enc
        pg_catalog.set_config('search_path', 'pg_catalog', false),
        pg_catalog.set_config('statement_timeout', '0', false),
        pg_catalog.set_config('idle_session_timeout', '0', false),
+       pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false),
+       CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL -- from PostgreSQL 17 on
+            THEN pg_catalog.set_config('transaction_timeout', '0', false) END,
        pg_catalog.set_config('DateStyle', 'ISO', false),
        pg_catalog.set_config('IntervalStyle', 'postgres', false),
        pg_catalog.set_config('TimeZone', 'UTC', false),
@@ -199,6 +202,15 @@ func (s *PGX) lock(ctx context.Context, tables []string) error {
 		return fmt.Errorf("lock the tables against schema changes: %w", err)
 	}
 	return nil
+}
+
+// Share implements Session.
+func (s *PGX) Share(ctx context.Context) (string, error) {
+	snapshot, _, err := Value(ctx, s, "SELECT pg_catalog.pg_export_snapshot()")
+	if err != nil {
+		return "", fmt.Errorf("share a consistent read: %w", err)
+	}
+	return snapshot, nil
 }
 
 // Closed reports whether the connection has ended, by an error or by Close.

@@ -27,6 +27,9 @@ type Session interface {
 	// tables (names quoted as in SQL) are locked against DDL before that
 	// moment: a table rewritten later would seem empty in it.
 	Pinned(ctx context.Context, tables []string, f func() error) error
+	// Share gives that moment a name, by which other sessions can see the database
+	// at it until f returns. Only f may call it.
+	Share(ctx context.Context) (snapshot string, err error)
 }
 
 // Error is an error the database reported.

@@ -312,8 +312,7 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 		case string(row[3]) == "t" && copied[oid] != name: // cancelled
 			s.catalog.pending[oid] = true
 			if begun[oid] == name {
-				rebuild := fmt.Sprintf("SELECT courier_target.rebuild_indexes(%s, %d)", literal(s.sub.ProgressKey), oid)
-				if err = s.link.Exec(ctx, rebuild); err != nil {
+				if err = s.link.Exec(ctx, s.rebuildIndexes(oid)); err != nil {
 					return err
 				}
 			}

@@ -76,6 +76,9 @@ func (s *Shipper) stopAtCommand(f *failure) *StopError {
 	} else if session.SQLState(f.err) == "42501" {
 		stop.Advice = fmt.Sprintf("On node %s grant role %q what the command needs. ", s.sub.Node, f.piece.command.Role)
 	}
+	if s.structureDue() {
+		stop.Advice += "Tables that the node lacks are created behind what is queued, as the command has left them: if it alters only such, pass it. "
+	}
 	stop.Advice += fmt.Sprintf("Make the command possible on node %s; shipping then goes on by itself. "+
 		"Or do there by hand what the whole transaction did, and pass it: SELECT courier.skip_transaction(%s, '%d').",
 		s.sub.Node, literal(s.name), at.xid)

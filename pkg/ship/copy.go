@@ -96,13 +96,17 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 	}
 	if s.copying.due() {
 		s.tellState("copying")
+		// It waits while other connections copy, and while rows are counted here.
+		if err := s.link.Patient(ctx, true); err != nil {
+			return err
+		}
 	}
 	for s.copying.due() {
 		if s.told() {
 			return ErrStopping
 		}
 		if s.structureDue() {
-			if err := s.synchronizeStructure(ctx); err != nil {
+			if err := s.pinned(ctx, nil, func() error { return s.synchronizeStructure(ctx) }); err != nil {
 				return err
 			}
 		}
@@ -118,7 +122,7 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 	}
 	s.closeCopier(ctx)
 	s.letters.generation = 0 // retries have waited for it
-	return nil
+	return s.link.Patient(ctx, false)
 }
 
 // requireUnwritten refuses to copy tables that the session's own transaction may have
@@ -166,6 +170,9 @@ func (s *Shipper) openCopier(ctx context.Context) error {
 	workers, rate := s.sub.Options.copyWorkers(), s.sub.Options.copyRate()
 	if s.copying.copier != nil && !s.copying.copier.Fits(workers, rate) {
 		s.closeCopier(ctx)
+		for oid := range s.copying.partial {
+			s.copying.partial[oid] = nil // the size of a chunk follows the rate
+		}
 	}
 	if s.copying.copier == nil {
 		s.copying.copier = copydata.New(copydata.Config{Session: s.session, Open: s.openSession, Subscription: s.sub.ID,
@@ -200,18 +207,9 @@ func (s *Shipper) copyEpoch(ctx context.Context) error {
 		locked[table.OID] = qualified(table)
 		names = append(names, locked[table.OID])
 	}
-	s.notes.paused = true
-	defer func() { s.notes.paused = false }()
-	return s.session.Pinned(ctx, names, func() error {
-		// the configuration as of the snapshot
-		generation, _, err := session.Value(ctx, s.session, "SELECT generation FROM courier.configuration")
-		if err != nil {
-			return fmt.Errorf("look at the configuration: %w", err)
-		}
-		if generation != strconv.FormatInt(s.sub.Generation, 10) {
-			if err = s.reload(ctx); err != nil {
-				return err
-			}
+	return s.pinned(ctx, names, func() error {
+		if s.structureDue() { // of a table added meanwhile
+			return nil
 		}
 		var tables []*Table
 		for _, table := range s.copyTurn() {
@@ -221,6 +219,24 @@ func (s *Shipper) copyEpoch(ctx context.Context) error {
 			}
 		}
 		return s.copyPinned(ctx, tables)
+	})
+}
+
+// pinned calls f with a snapshot pinned, and the configuration as of it.
+func (s *Shipper) pinned(ctx context.Context, tables []string, f func() error) error {
+	s.notes.paused = true
+	defer func() { s.notes.paused = false }()
+	return s.session.Pinned(ctx, tables, func() error {
+		generation, _, err := session.Value(ctx, s.session, "SELECT generation FROM courier.configuration")
+		if err != nil {
+			return fmt.Errorf("look at the configuration: %w", err)
+		}
+		if generation != strconv.FormatInt(s.sub.Generation, 10) {
+			if err = s.reload(ctx); err != nil {
+				return err
+			}
+		}
+		return f()
 	})
 }
 
@@ -270,8 +286,8 @@ func (s *Shipper) copyPinned(ctx context.Context, tables []*Table) error {
 		return err
 	}
 	if s.copying.copier.Shared() {
-		if epoch.Snapshot, _, err = session.Value(ctx, s.session, "SELECT pg_catalog.pg_export_snapshot()"); err != nil {
-			return fmt.Errorf("share the snapshot of the copy: %w", err)
+		if epoch.Snapshot, err = s.session.Share(ctx); err != nil {
+			return err
 		}
 	}
 	if err = s.shipUpTo(ctx); err != nil {
@@ -408,7 +424,7 @@ func (s *Shipper) copyJobs(ctx context.Context, tables []*Table) ([]*copydata.Jo
 			}
 			plan = described
 			plan.Tolerant = true
-			if err = plan.Plan(ctx, query, done[table.OID]); err != nil {
+			if err = plan.Plan(ctx, query, s.copying.copier, done[table.OID]); err != nil {
 				return nil, err
 			}
 			s.copying.partial[table.OID] = plan

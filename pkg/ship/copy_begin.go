@@ -41,7 +41,7 @@ func (s *Shipper) beginTables(ctx context.Context, tables []*Table, end change.P
 			whole = append(whole, table)
 			continue
 		}
-		if err = described.Plan(ctx, chunk.Local(s.session), nil); err != nil {
+		if err = described.Plan(ctx, chunk.Local(s.session), s.copying.copier, nil); err != nil {
 			return err
 		}
 		begun = append(begun, described)

@@ -12,7 +12,8 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/session"
 )
 
-// countLimit is how long it may take to count a table's rows.
+// countLimit is how long it may take to count a table's rows, or to find some of
+// them.
 const countLimit = 12 * time.Hour
 
 // finishTables makes the tables copied whose last chunk is done.
@@ -36,8 +37,7 @@ func (s *Shipper) finishTables(ctx context.Context, tables []*Table, end change.
 	script.Append(s.holdPosition())
 	script.Append("SELECT pg_catalog.set_config('synchronous_commit', 'on', true)")
 	for _, table := range done {
-		script.Append("SET LOCAL statement_timeout = 0")
-		script.Append(fmt.Sprintf("SELECT courier_target.rebuild_indexes(%s, %d)", literal(s.sub.ProgressKey), table.OID))
+		script.Append(s.rebuildIndexes(table.OID))
 		script.Append(s.noteCopied(table.OID))
 	}
 	if err := s.link.Exec(ctx, script.String()); err != nil {
@@ -56,9 +56,15 @@ func (s *Shipper) noteCopied(oid uint32) string {
 		literal(s.sub.ProgressKey), oid, literal(s.copying.names[oid]))
 }
 
+// rebuildIndexes makes the indexes of a table again that were dropped for its copy,
+// however long that takes: two statements.
+func (s *Shipper) rebuildIndexes(oid uint32) string {
+	return fmt.Sprintf("SET LOCAL statement_timeout = 0;\nSELECT courier_target.rebuild_indexes(%s, %d)", literal(s.sub.ProgressKey), oid)
+}
+
 // forgetCopy makes the target forget a copy that was begun.
 func (s *Shipper) forgetCopy(oid uint32) string {
-	return fmt.Sprintf(`SELECT courier_target.rebuild_indexes(%[1]s, %[2]d);
+	return s.rebuildIndexes(oid) + fmt.Sprintf(`;
 		DELETE FROM courier_target.copying WHERE subscription = %[1]s AND relation = %[2]d;
 		DELETE FROM courier_target.copied_chunk WHERE subscription = %[1]s AND relation = %[2]d;
 		DELETE FROM courier_target.missed_row WHERE subscription = %[1]s AND relation = %[2]d`, literal(s.sub.ProgressKey), oid)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pg-courier/pg_courier/pkg/change"
 	"github.com/pg-courier/pg_courier/pkg/copydata"
+	"github.com/pg-courier/pg_courier/pkg/session"
 )
 
 // overCopy calls f with what a change of a table that is partial becomes, so that
@@ -138,7 +139,7 @@ func (s *Shipper) placesOf(ctx context.Context, table *copydata.Table, keys []st
 	}
 	sql := "SELECT t.tableoid, t.ctid, k.n - 1 FROM (SELECT j::pg_catalog.json AS k, n FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS u (j, n)) AS k JOIN " +
 		table.From() + " AS t ON " + strings.Join(conditions, " AND ")
-	rows, err := s.session.Query(ctx, sql, textArray(keys))
+	rows, err := s.session.Query(session.WithLimit(ctx, countLimit), sql, textArray(keys))
 	if err != nil {
 		return nil, fmt.Errorf("look for rows of table %s: %w", table, err)
 	}

@@ -52,7 +52,7 @@ func (s *Shipper) copyOneWhole(ctx context.Context, table *copydata.Table, end c
 	if err := s.link.Exec(ctx, script.String()); err != nil {
 		return err
 	}
-	if err := table.Plan(ctx, chunk.Local(s.session), nil); err != nil {
+	if err := table.Plan(ctx, chunk.Local(s.session), s.copying.copier, nil); err != nil {
 		return err
 	}
 	if err := s.copying.copier.Whole(ctx, s.session, s.link, table); err != nil {

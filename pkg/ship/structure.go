@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/dblink"
 	"github.com/pg-courier/pg_courier/pkg/session"
@@ -14,6 +15,14 @@ import (
 // subscription, before they are copied: in one transaction, in the words of
 // pg_dump. Triggers are not among it, so neither are those of capture; nor are
 // functions, which a node has to have if a default or a constraint calls them.
+//
+// It is the structure as of a pinned snapshot, behind the changes that are queued up
+// to it: a queued command would fail on a node that has what it makes, and those
+// behind the snapshot find what they were run upon. No table is locked meanwhile,
+// since pg_dump would wait behind a command that waits for us.
+
+// structureLimit is how long pg_dump or pg_restore may take.
+const structureLimit = time.Hour
 
 // object is what courier.subscription_structure() lists.
 type object struct{ catalog, oid, kind, schema, name, table string }
@@ -23,8 +32,22 @@ func (s *Shipper) structureDue() bool {
 	return s.sub.Options.SynchronizeStructure == "true" && len(s.copying.pending) > 0 && !s.copying.structured
 }
 
-// synchronizeStructure creates what is missing on the node.
+// synchronizeStructure ships what the pinned snapshot sees, and creates what is
+// missing on the node then.
 func (s *Shipper) synchronizeStructure(ctx context.Context) error {
+	if !s.structureDue() { // the configuration has changed
+		return nil
+	}
+	end, err := s.copyPosition(ctx)
+	if err != nil {
+		return err
+	}
+	if err = s.shipUpTo(ctx); err != nil {
+		return err
+	}
+	if err = s.moveTo(ctx, end); err != nil {
+		return err
+	}
 	missing, err := s.missingStructure(ctx)
 	if err != nil {
 		return err
@@ -101,7 +124,12 @@ func (s *Shipper) missingStructure(ctx context.Context) ([]object, error) {
 // createStructure creates objects on the node, over a connection of its own: what
 // pg_dump writes sets a session up in its own way.
 func (s *Shipper) createStructure(ctx context.Context, missing []object) error {
-	list, _, err := session.Value(ctx, s.session, "SELECT courier.dump_structure()")
+	snapshot, err := s.session.Share(ctx)
+	if err != nil {
+		return err
+	}
+	ctx = session.WithLimit(ctx, structureLimit)
+	list, _, err := session.Value(ctx, s.session, "SELECT courier.dump_structure($1)", snapshot)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"regexp"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -108,4 +109,81 @@ func (r *replica) refusedShip(state string) *pgconn.PgError {
 	conn := r.source.Connect(r.t, appDatabase)
 	_, err := conn.Exec(r.t.Context(), "SELECT courier.ship($1)", subscription)
 	return requireState(r.t, state, err)
+}
+
+// Commands that are queued run on the node before what it lacks is made there, which is
+// as of the snapshot behind them; those that come behind that snapshot find it as they
+// have found it here. So in a session, a sidecar and a worker.
+func TestStructureBehindQueuedCommands(t *testing.T) {
+	r := startBare(t, pgtest.Preload(true))
+	r.install(r.target.DSN(appDatabase))
+	r.onSource("CREATE TABLE blocker (id int); CREATE TABLE first (id int PRIMARY KEY); INSERT INTO first VALUES (1)")
+	r.onSource("SELECT courier.alter_replication_set('default', ddl => 'auto')")
+	r.add("default", "first")
+	r.onSource(`SELECT courier.create_subscription($1, $2, synchronize_structure => true, options => '{"driver": "none"}')`, subscription, targetNode)
+	r.ship()
+	r.requireEqual("first")
+
+	for _, home := range []string{"none", "sidecar", "worker"} {
+		table := "made_by_" + home
+		// what nobody has shipped yet when the table is found to be missing
+		r.onSource(`SELECT courier.alter_subscription_options($1, '{"driver": "none"}')`, subscription)
+		r.onSource("SELECT courier.replicate_ddl('CREATE TABLE public." + table + " (id int PRIMARY KEY, v text UNIQUE)')")
+		r.onSource("ALTER TABLE first ADD COLUMN " + table + " int")
+		r.onSource("CREATE TABLE not_" + table + " (id int PRIMARY KEY, v text); CREATE INDEX ON " + table + " (v, id)")
+		r.onSource("INSERT INTO " + table + " VALUES (1, 'one'); INSERT INTO not_" + table + " VALUES (1, 'one')")
+		r.add("default", table, "not_"+table)
+
+		locker := r.source.Connect(t, appDatabase)
+		_, err := locker.Exec(t.Context(), "BEGIN; LOCK TABLE blocker")
+		require.NoError(t, err)
+		shipped := make(chan error, 1)
+		var courier *sidecar
+		if home == "none" {
+			conn := r.source.Connect(t, appDatabase)
+			go func() {
+				_, err := conn.Exec(t.Context(), "SELECT courier.ship($1)", subscription)
+				shipped <- err
+			}()
+		} else {
+			r.onSource("SELECT courier.alter_subscription_options($1, $2::text::jsonb)", subscription, `{"driver": "`+home+`"}`)
+			shipped <- nil
+			if home == "sidecar" {
+				courier = r.startSidecar()
+			}
+		}
+		r.source.Eventually(t, appDatabase, `SELECT count(*) FROM pg_stat_activity
+			WHERE application_name = 'pg_dump' AND wait_event_type = 'Lock'`, "1", patience)
+		r.onSource("ALTER TABLE not_" + table + " ADD COLUMN late int NOT NULL DEFAULT 7")
+		_, err = locker.Exec(t.Context(), "ROLLBACK")
+		require.NoError(t, err)
+		require.NoError(t, <-shipped)
+		if home == "none" {
+			r.ship() // what came meanwhile
+		} else {
+			r.wait()
+		}
+		if courier != nil {
+			courier.stop()
+		}
+		r.requireEqual("first", table, "not_"+table)
+		require.Equal(t, "7", r.targetValue("SELECT late FROM not_"+table))
+	}
+
+	// DDL on what the node has never had can only be passed.
+	r.onSource("CREATE TABLE early (id int PRIMARY KEY); SELECT courier.create_replication_set('more')")
+	r.add("more", "early")
+	r.onSource(`SELECT courier.create_subscription('second', $1, '{more}', synchronize_structure => true, options => '{"driver": "none"}')`, targetNode)
+	r.onSource("SELECT courier.replicate_ddl('ALTER TABLE public.early ADD COLUMN v int', '{more}')")
+	r.onSource("INSERT INTO early VALUES (1, 2)")
+	r.onSource(`SELECT courier.alter_subscription_options('second', '{"driver": "sidecar"}')`)
+	courier := r.startSidecar()
+	const stop = "FROM courier.subscription_status WHERE subscription_name = 'second'"
+	r.source.Eventually(t, appDatabase, "SELECT state || ' ' || last_error_sqlstate "+stop, "stopped 42P01", patience)
+	hint := r.sourceValue("SELECT last_error_hint " + stop)
+	require.Contains(t, hint, "created behind what is queued")
+	r.onSource(regexp.MustCompile(`SELECT courier\.skip_transaction\([^)]*\)`).FindString(hint))
+	r.source.Eventually(t, appDatabase, "SELECT state "+stop, "streaming", patience)
+	courier.stop()
+	r.requireEqual("early")
 }
