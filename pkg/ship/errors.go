@@ -83,7 +83,7 @@ type UncommittedError struct{ Subscription string }
 
 // Error implements error.
 func (e *UncommittedError) Error() string {
-	return fmt.Sprintf("subscription %q has tables to copy, which a transaction that has written can't do", e.Subscription)
+	return fmt.Sprintf("tables of subscription %q cannot be copied in a transaction that has written", e.Subscription)
 }
 
 // SQLState classifies it as active_sql_transaction.
