@@ -323,7 +323,14 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 			s.copying.own[oid] = begun[oid] != ""
 		}
 	}
-	return s.leaveDropped(ctx)
+	if err = s.leaveDropped(ctx); err != nil {
+		return err
+	}
+	if err = s.loadForeignKeys(ctx); err != nil {
+		return err
+	}
+	s.keep()
+	return nil
 }
 
 // droppedCopies adds to the tables of a subscription those that were dropped: their
