@@ -16,6 +16,8 @@ create table shop.parent (id int primary key, v text);
 create table shop.strict (id int primary key, parent int references shop.parent);
 create table shop.grandchild (id int primary key, strict int references shop.strict, v text);
 create table shop.secured (id int primary key, v text);
+create table shop.secured_bag (v text); -- no key keeps a row from being there twice
+alter table shop.secured_bag replica identity full;
 create table shop.numbered (id int primary key, n int generated always as identity, v text);
 grant all on all tables in schema shop to regress_courier_apply;
 grant all on all sequences in schema shop to regress_courier_apply;
@@ -177,6 +179,14 @@ call again('merge', 'secured');
 select * from ship() \gx
 call again('truncate', 'secured');
 select * from ship() \gx
+insert into shop.secured_bag values ('seen'), ('hidden');
+select * from ship() \gx
+select dblink_exec('target', 'alter table shop.secured_bag enable row level security; create policy p on shop.secured_bag using (v = ''seen'') with check (true)');
+call again('truncate', 'secured');
+call again('merge', 'secured_bag');
+select * from ship() \gx
+call again('truncate', 'secured_bag');
+select * from ship() \gx
 
 -- an identity column that no update can set
 select dblink_exec('target', 'delete from shop.numbered where id = 2; insert into shop.numbered overriding system value values (2, 77, ''v'')');
@@ -205,7 +215,7 @@ insert into shop.hen select i, i, 4 - i from generate_series(1, 3) i;
 insert into shop.egg select i, i from generate_series(1, 3) i;
 commit;
 select courier.create_subscription('s', 'eu', on_existing => 'merge') is not null as created;
-call again('truncate', 'secured');
+call again('truncate', 'secured', 'secured_bag');
 select * from ship() \gx
 call again('truncate', 'hen', 'egg');
 select * from ship() \gx
