@@ -23,10 +23,13 @@ type Job struct {
 	pages chunk.PageRange
 	rows  []string    // places of single rows, which are written whether they are there or not
 	also  string      // a statement before them, or ""
+	anew  bool        // that statement deletes the rows
 	merge *chunk.Leaf // of the node: its rows on the pages are compared, in several transactions
 	count int64       // rows sent
 	sent  int64       // bytes of statements
 	done  bool        // committed on the target
+
+	blocked int // rows of a merge that others were in the way of
 }
 
 // lane is a connection to the node with the session that it belongs to.
@@ -54,6 +57,7 @@ func (l *lane) take(j *Job) {
 	l.job, l.begun, l.ending, l.checked = j, false, false, -1
 	existing := render.Fail
 	switch {
+	case j.anew:
 	case j.rows != nil:
 		existing = render.Replace
 	case j.table.Tolerant:

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/pg-courier/pg_courier/pkg/change"
 	"github.com/pg-courier/pg_courier/pkg/chunk"
 	"github.com/pg-courier/pg_courier/pkg/render"
 	"github.com/pg-courier/pg_courier/pkg/session"
@@ -62,6 +64,7 @@ func (t *Table) digest() string {
 
 // merge compares a range of the node's rows, and makes it some of the source's.
 func (l *lane) merge(ctx context.Context, j *Job) error {
+	j.blocked = 0
 	keys, places, gone, err := l.compare(ctx, j)
 	if err != nil {
 		return err
@@ -71,31 +74,79 @@ func (l *lane) merge(ctx context.Context, j *Job) error {
 			return err
 		}
 	}
+	anew := j.table.Target.Frozen()
+	if anew && len(places) > 0 && j.table.Held {
+		return &HeldError{Table: j.table, Reason: "a column of rows that differ is GENERATED ALWAYS AS IDENTITY there, which no update can set"}
+	}
 	var differing []int
 	jobs := j.table.rowJobs(places, func(numbers []int) string {
 		differing = append(differing, numbers...)
+		if anew {
+			return j.table.deletion(keys, numbers)
+		}
 		return ""
 	})
+	defer func() { l.job = j }()
 	for _, rows := range jobs {
-		l.take(rows)
-		for done := false; !done && err == nil; {
-			done, err = l.step(ctx)
-		}
-		if state := session.SQLState(err); state == "23505" || state == "23P01" {
-			// Another row there, which is not compared yet, is in the way of a
-			// constraint: the copy brings these when that one is gone.
-			if err = l.link.Exec(ctx, "ROLLBACK"); err == nil {
-				err = l.exec(ctx, j.table.deletion(keys, differing))
-			}
-			l.job = j
-			return err
+		rows.anew = anew
+		err = l.replace(ctx, rows)
+		switch {
+		case !isInTheWay(err):
+		case j.table.Held:
+			err = l.replaceSingly(ctx, j, rows)
+		default:
+			// The copy brings them when what is in the way is gone.
+			return l.exec(ctx, j.table.deletion(keys, differing))
 		}
 		if err != nil {
 			return err
 		}
 	}
-	l.job = j
 	return nil
+}
+
+// isInTheWay reports whether an error says that another row of the node, which is
+// not compared yet, is in the way of a constraint.
+func isInTheWay(err error) bool {
+	state := session.SQLState(err)
+	return state == "23505" || state == "23P01"
+}
+
+// replace writes rows that differ.
+func (l *lane) replace(ctx context.Context, rows *Job) error {
+	l.take(rows)
+	for {
+		done, err := l.step(ctx)
+		if isInTheWay(err) {
+			if failed := l.link.Exec(ctx, "ROLLBACK"); failed != nil {
+				return failed
+			}
+		}
+		if done || err != nil {
+			return err
+		}
+	}
+}
+
+// replaceSingly writes those rows that no other is in the way of, and counts the
+// others: they are compared again when all of the table has been.
+func (l *lane) replaceSingly(ctx context.Context, j, rows *Job) error {
+	for left := rows.rows; ; {
+		var blocked []string
+		for _, place := range left {
+			err := l.replace(ctx, &Job{table: rows.table, leaf: rows.leaf, rows: []string{place}})
+			if isInTheWay(err) {
+				blocked = append(blocked, place)
+			} else if err != nil {
+				return err
+			}
+		}
+		if len(blocked) == 0 || len(blocked) == len(left) {
+			j.blocked += len(blocked)
+			return nil
+		}
+		left = blocked
+	}
 }
 
 // exec runs a statement at the epoch's position.
@@ -194,7 +245,8 @@ func (t *Table) SameKey(column int, text string) string {
 
 func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// deletion deletes the node's rows of some numbers, by their keys.
+// deletion deletes the node's rows of some numbers, by their keys, and before them
+// what refers to them.
 func (t *Table) deletion(keys [][]string, numbers []int) string {
 	var sets, conditions []string
 	for n, i := range t.Relation.Keys() {
@@ -209,8 +261,48 @@ func (t *Table) deletion(keys [][]string, numbers []int) string {
 	if t.Target.Plain() {
 		only = "ONLY "
 	}
-	return "DELETE FROM " + only + t.Target.Name() + " AS t USING (SELECT " + strings.Join(sets, ", ") + ") AS k WHERE " +
-		strings.Join(conditions, " AND ")
+	from, using := only+t.Target.Name()+" AS t", "(SELECT "+strings.Join(sets, ", ")+") AS k"
+	var sql strings.Builder
+	if len(t.References) > 0 { // whose columns may have no index
+		sql.WriteString("SET LOCAL enable_hashjoin = on;\nSET LOCAL enable_seqscan = on;\n")
+	}
+	for i := range t.References {
+		t.References[i].deletions(&sql, "t", from+", "+using, strings.Join(conditions, " AND "), 0)
+	}
+	sql.WriteString("DELETE FROM " + from + " USING " + using + " WHERE " + strings.Join(conditions, " AND "))
+	return sql.String()
+}
+
+// Reference is a foreign key of the node, by which rows refer to those of a table.
+// Names are quoted. The rows are deleted with those they refer to: their table is
+// copied later.
+type Reference struct {
+	Table               string
+	Columns, Referenced []string
+	References          []Reference // to that table
+}
+
+// deletions appends the deletion of the rows that refer to some of the rows called
+// to, those that refer to them first.
+func (r *Reference) deletions(sql *strings.Builder, to, from, where string, depth int) {
+	own := fmt.Sprintf("r%d", depth)
+	for i := range r.Columns {
+		where += fmt.Sprintf(" AND %s.%s = %s.%s", own, r.Columns[i], to, r.Referenced[i])
+	}
+	for i := range r.References {
+		r.References[i].deletions(sql, own, from+", "+r.Table+" AS "+own, where, depth+1)
+	}
+	sql.WriteString("DELETE FROM " + r.Table + " AS " + own + " USING " + from + " WHERE " + where + ";\n")
+}
+
+// Keyed reports whether all of some columns belong to the table's key.
+func (t *Table) Keyed(names []string) bool {
+	for _, name := range names {
+		if !slices.ContainsFunc(t.Relation.Columns, func(c change.Column) bool { return c.Key && c.Name == name }) {
+			return false
+		}
+	}
+	return true
 }
 
 // errMergeCut says that the ranges of a merge were not all compared.
@@ -219,17 +311,43 @@ var errMergeCut = errors.New("the merge was interrupted")
 // Cut reports whether err means that a merge was told to stop.
 func Cut(err error) bool { return errors.Is(err, errMergeCut) }
 
+// HeldError says that rows can't be merged without going for a moment, and that
+// others refer to them.
+type HeldError struct {
+	Table  *Table
+	Reason string
+}
+
+// Error implements error.
+func (e *HeldError) Error() string { return "merge table " + e.Table.String() + ": " + e.Reason }
+
 // Merge does the jobs of MergeJobs, all of them: the copy must begin in the same
-// snapshot.
+// snapshot. Rows that another was in the way of are compared again, as long as that
+// helps.
 func (c *Copier) Merge(ctx context.Context, epoch Epoch, jobs []*Job) error {
 	epoch.Until = c.config.Now().AddDate(1, 0, 0)
-	if err := c.Run(ctx, epoch, jobs); err != nil {
-		return err
-	}
-	for _, j := range jobs {
-		if !j.done {
-			return errMergeCut
+	for before := -1; len(jobs) > 0; {
+		if err := c.Run(ctx, epoch, jobs); err != nil {
+			return err
 		}
+		var again []*Job
+		blocked := 0
+		for _, j := range jobs {
+			if !j.done {
+				return errMergeCut
+			}
+			if j.blocked > 0 {
+				again = append(again, j)
+				blocked += j.blocked
+			}
+		}
+		if blocked > 0 && blocked == before {
+			return &HeldError{Table: again[0].table, Reason: "rows have exchanged values of a unique or exclusion constraint"}
+		}
+		for _, j := range again {
+			j.done = false
+		}
+		jobs, before = again, blocked
 	}
 	return nil
 }

@@ -26,6 +26,10 @@ type Table struct {
 	// Tolerant says that rows which the target has are left alone: it may have got
 	// them from changes. They are what the source has at the position.
 	Tolerant bool
+	// References are the node's foreign keys from tables that are copied later. Held
+	// says that there are others: a row that the source has must not go there.
+	References []Reference
+	Held       bool
 
 	leaves  []*leaf
 	waiting []*Job

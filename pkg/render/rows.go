@@ -102,6 +102,9 @@ func (t *Target) SameKey(column int, text string) string {
 // writes to it.
 func (t *Target) RowSecurity() bool { return t.table.RowSecurity }
 
+// Frozen says that a column that is no key can be inserted and not updated.
+func (t *Target) Frozen() bool { return t.frozen }
+
 // Plain says that the table is an ordinary one without row-level security: its
 // rows can be counted and compared where they are.
 func (t *Target) Plain() bool { return t.table.Only && !t.table.RowSecurity }

@@ -325,7 +325,14 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 			_, s.copying.own[oid] = begun[oid] // its name is '' where the copy was given up
 		}
 	}
-	return s.leaveDropped(ctx)
+	if err = s.leaveDropped(ctx); err != nil {
+		return err
+	}
+	if err = s.loadForeignKeys(ctx); err != nil {
+		return err
+	}
+	s.keep()
+	return nil
 }
 
 // droppedCopies adds to the tables of a subscription those that were dropped: their

@@ -22,6 +22,8 @@ type catalog struct {
 	tables  map[uint32]*Table // by OID; what the subscription takes
 	pending map[uint32]bool   // to be copied; their changes are in the copy
 	partial map[uint32]bool   // being copied; their changes are applied by key
+	kept    map[uint32]bool   // pending, to be merged; their changes go on being applied
+	foreign []foreignKey      // of the node, if they act
 	ranks   map[uint32]int    // foreign keys: parents below children
 	// Some table refers to itself or, by way of others, to one that refers to it.
 	circular bool
@@ -267,7 +269,7 @@ func (c lookup) Shape(id uint32) (*change.Relation, error) {
 // wants reports whether a change of a table, made by a transaction, is shipped.
 func (c *catalog) wants(relation *change.Relation, op change.Op, xid uint64) bool {
 	table := c.tables[relation.OID]
-	return table != nil && !c.pending[relation.OID] && table.Filter.Allows(op) && !table.Added.Visible(xid)
+	return table != nil && (!c.pending[relation.OID] || c.kept[relation.OID]) && table.Filter.Allows(op) && !table.Added.Visible(xid)
 }
 
 // unknown lists those relations whose target has not been looked at.

@@ -55,8 +55,9 @@ type copying struct {
 	checked map[uint32]bool            // found fit to be copied
 	// What the node lacked of them has been created.
 	structured bool
-	own        map[uint32]bool // what the node holds is from an earlier copy, given up
-	missed     map[uint32]bool // courier_target.missed_row may have keys
+	own        map[uint32]bool   // what the node holds is from an earlier copy, given up
+	missed     map[uint32]bool   // courier_target.missed_row may have keys
+	left       map[uint32]string // copies whose tables are not kept any more
 	notes      map[uint32]copyNote
 }
 
@@ -68,7 +69,7 @@ func (c *copying) reset() {
 	c.partial = make(map[uint32]*copydata.Table)
 	c.checked, c.structured = make(map[uint32]bool), false
 	if c.notes == nil {
-		c.notes = make(map[uint32]copyNote)
+		c.notes, c.left = make(map[uint32]copyNote), make(map[uint32]string)
 	}
 }
 
@@ -344,7 +345,10 @@ func (s *Shipper) lookAtTarget(ctx context.Context, tables []*Table) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return s.catalog.loadRemoteTables(ctx, s.link, names)
+	if err := s.catalog.loadRemoteTables(ctx, s.link, names); err != nil {
+		return err
+	}
+	return s.loadForeignKeys(ctx)
 }
 
 // copyPosition is the position of the pinned snapshot. What it sees is on disk

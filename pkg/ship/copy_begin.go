@@ -46,6 +46,9 @@ func (s *Shipper) beginTables(ctx context.Context, tables []*Table, end change.P
 		}
 		begun = append(begun, described)
 	}
+	if err := s.emptyLater(ctx, begun, whole); err != nil {
+		return err
+	}
 	if err := s.mergeTables(ctx, begun, epoch); err != nil {
 		return err
 	}
@@ -66,14 +69,21 @@ func (s *Shipper) checkPending(ctx context.Context) error {
 		if s.copying.checked[oid] {
 			continue
 		}
-		if _, _, err := s.describe(ctx, table); err != nil {
+		described, byKey, err := s.describe(ctx, table)
+		if err != nil {
 			return s.explainDrift(ctx, table, err)
 		}
-		if err := s.requireWritable(ctx, table); err != nil {
+		if err = s.requireWritable(ctx, table); err != nil {
+			return err
+		}
+		if err = s.requireVisible(ctx, described); err != nil {
+			return err
+		}
+		if err = s.requireUnreferred(ctx, table, described, byKey); err != nil {
 			return err
 		}
 		if s.onExisting(oid) == existingError {
-			if err := s.requireEmpty(ctx, table); err != nil {
+			if err = s.requireEmpty(ctx, table); err != nil {
 				return err
 			}
 		}
@@ -143,6 +153,7 @@ func (s *Shipper) beginByKey(ctx context.Context, tables []*copydata.Table, end 
 
 func (s *Shipper) setPartial(oid uint32, table *copydata.Table) {
 	delete(s.catalog.pending, oid)
+	delete(s.catalog.kept, oid)
 	delete(s.copying.pending, oid)
 	s.copying.partial[oid] = table
 	s.catalog.partial[oid] = true
@@ -151,6 +162,7 @@ func (s *Shipper) setPartial(oid uint32, table *copydata.Table) {
 
 func (s *Shipper) setCopied(oid uint32) {
 	delete(s.catalog.pending, oid)
+	delete(s.catalog.kept, oid)
 	delete(s.copying.pending, oid)
 	delete(s.copying.partial, oid)
 	delete(s.copying.missed, oid)
@@ -185,7 +197,28 @@ func (s *Shipper) mergeTables(ctx context.Context, tables []*copydata.Table, epo
 	if copydata.Cut(err) {
 		return ErrStopping
 	}
+	var held *copydata.HeldError
+	if errors.As(err, &held) {
+		return s.refuseReferred(ctx, s.catalog.tables[held.Table.OID], s.heldBy(held.Table.OID), existingMerge, held.Reason)
+	}
 	return s.explainCopy(ctx, err)
+}
+
+// requireVisible refuses to merge a table of which row-level security may hide rows:
+// they would stay.
+func (s *Shipper) requireVisible(ctx context.Context, table *copydata.Table) error {
+	if !table.Target.RowSecurity() || s.onExisting(table.OID) != existingMerge {
+		return nil
+	}
+	stop := s.newCopyStop(s.catalog.tables[table.OID], &session.Error{SQLState: "55000",
+		Message: "row-level security of the table on the node may hide rows, so it can't be merged"})
+	role, err := s.link.Query(ctx, "SELECT pg_catalog.quote_ident(current_user::pg_catalog.text)", 1)
+	if err != nil {
+		return err
+	}
+	stop.Advice = fmt.Sprintf("Exempt the role on node %s: ALTER ROLE %s BYPASSRLS; or replace all rows: SELECT courier.alter_subscription_resynchronize_table(%s, %s, 'truncate').",
+		s.sub.Node, role[0][0], literal(s.name), literal(typedName(s.catalog.tables[table.OID])))
+	return stop
 }
 
 // emptyTarget empties a table, also one that foreign keys refer to.
@@ -211,7 +244,10 @@ func (s *Shipper) describe(ctx context.Context, table *Table) (described *copyda
 		s.catalog.remote[tableName{table.Schema, table.Name}].View {
 		return described, false, nil
 	}
-	byKey, err = s.hasKey(ctx, described)
+	if byKey, err = s.hasKey(ctx, described); byKey {
+		described.References = s.references(table.OID, map[uint32]bool{table.OID: true})
+		described.Held = s.heldBy(table.OID) != nil
+	}
 	return described, byKey, err
 }
 

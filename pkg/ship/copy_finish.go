@@ -152,6 +152,10 @@ func (s *Shipper) stopCopy(ctx context.Context, table *Table, err error) error {
 	if stop.Advice == "" {
 		stop.Advice = s.advice(err, stop.Table)
 	}
+	if state == "23503" || state == "23001" { // restrict_violation
+		stop.Advice = fmt.Sprintf("Foreign keys act on node %s. Copy the tables that refer to this one in the same way, 'truncate' or 'merge'; "+
+			"make those that go round in a circle DEFERRABLE there; or let the role set session_replication_role. Shipping then goes on by itself.", s.sub.Node)
+	}
 	return s.explainRefusal(ctx, stop)
 }
 

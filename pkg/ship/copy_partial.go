@@ -9,13 +9,16 @@ import (
 
 	"github.com/pg-courier/pg_courier/pkg/change"
 	"github.com/pg-courier/pg_courier/pkg/copydata"
+	"github.com/pg-courier/pg_courier/pkg/render"
 	"github.com/pg-courier/pg_courier/pkg/session"
 )
 
 // overCopy calls f with what a change of a table that is partial becomes, so that
 // it leaves the rows that are there as they are on the source, whether the row that
 // it changes has been copied yet or not. An update that does not carry all of the
-// row can't do that: the row is noted to be copied once more.
+// row can't do that: the row is noted to be copied once more. Nor can it where rows of
+// other tables refer to the one that it moves, which must not go for a moment, or where
+// it may be refused for a column that no update can set.
 func (c *cutter) overCopy(ch *change.Change, p *piece, f func(*change.Change)) {
 	if plan := c.shipper.copying.partial[ch.Relation.OID]; plan != nil {
 		plan.Tolerant = true
@@ -26,12 +29,11 @@ func (c *cutter) overCopy(ch *change.Change, p *piece, f func(*change.Change)) {
 		upsert.Op = change.Upsert
 		f(&upsert)
 	case change.Update:
-		for i := range ch.New {
-			if ch.New[i].Kind == change.Unchanged {
-				p.missed = append(p.missed, missedRow{ch.Relation.OID, keyOf(ch.Relation, ch.New)})
-				f(ch)
-				return
-			}
+		unchanged := slices.ContainsFunc(ch.New, func(v change.Value) bool { return v.Kind == change.Unchanged })
+		if unchanged || c.shipper.referred(ch.Relation.OID) || c.shipper.frozen(ch.Relation) {
+			p.missed = append(p.missed, missedRow{ch.Relation.OID, keyOf(ch.Relation, ch.New)})
+			f(ch)
+			return
 		}
 		if ch.Old != nil {
 			f(&change.Change{Op: change.Delete, Relation: ch.Relation, Old: ch.Old})
@@ -41,6 +43,15 @@ func (c *cutter) overCopy(ch *change.Change, p *piece, f func(*change.Change)) {
 	default:
 		f(ch)
 	}
+}
+
+// frozen says that the node's table has, or may have, a column that no update can
+// set.
+func (s *Shipper) frozen(relation *change.Relation) bool {
+	remote := s.catalog.remote[tableName{relation.Schema, relation.Name}]
+	return remote == nil || slices.ContainsFunc(remote.Columns, func(c render.Column) bool {
+		return c.Identity == 'a' && !slices.ContainsFunc(relation.Columns, func(r change.Column) bool { return r.Key && r.Name == c.Name })
+	})
 }
 
 // missedRow is a row to be copied once more.
@@ -172,6 +183,7 @@ func (s *Shipper) forgetPartial() {
 		s.log.Info("a transaction was set aside, and a table that was being copied is copied anew",
 			"subscription", s.name, "table", s.catalog.tables[oid].Schema+"."+s.catalog.tables[oid].Name)
 	}
+	s.keep()
 }
 
 // restartWhole makes a partial table pending: its changes can't be applied by key any

@@ -21,27 +21,48 @@ func (s *Shipper) copyWhole(ctx context.Context, tables []*Table, end change.Pos
 	if err := s.link.Exec(ctx, script.String()); err != nil {
 		return fmt.Errorf("begin the copy to node %s: %w", s.sub.Node, err)
 	}
-	var done []*copydata.Table
+	var all, existing []*copydata.Table
 	for _, table := range tables {
 		described, _, err := s.describe(ctx, table)
 		if err != nil {
 			return err
 		}
+		all = append(all, described)
+		if s.onExisting(table.OID) != existingError {
+			existing = append(existing, described)
+		}
+	}
+	circular := s.catalog.circular && !s.link.Replica
+	if circular {
+		script = s.nextScript()
+		script.Append("SET CONSTRAINTS ALL DEFERRED")
+		s.emptyCircle(script, existing)
+		if err := s.link.Exec(ctx, script.String()); err != nil {
+			return s.explainCopy(ctx, &copydata.TableError{Table: all[0], Err: err})
+		}
+	}
+	for _, described := range all {
 		s.log.Info("copying a table in one transaction", "subscription", s.name, "node", s.sub.Node, "table", described.String())
-		if err = s.copyOneWhole(ctx, described, end); err != nil {
+		if err := s.copyOneWhole(ctx, described, end, !circular); err != nil {
 			return s.explainCopy(ctx, &copydata.TableError{Table: described, Err: err})
 		}
-		done = append(done, described)
 	}
-	return s.endCopies(ctx, done)
+	if circular { // an error at the end would not tell that it is of these rows
+		if err := s.link.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
+			return s.explainCopy(ctx, &copydata.TableError{Table: all[0], Err: err})
+		}
+	}
+	return s.endCopies(ctx, all)
 }
 
-func (s *Shipper) copyOneWhole(ctx context.Context, table *copydata.Table, end change.Position) error {
+func (s *Shipper) copyOneWhole(ctx context.Context, table *copydata.Table, end change.Position, empty bool) error {
 	script := s.nextScript()
-	switch s.onExisting(table.OID) {
-	case existingTruncate:
+	script.Append("SET LOCAL row_security = off") // if the table before was under it
+	switch policy := s.onExisting(table.OID); {
+	case !empty:
+	case policy == existingTruncate:
 		script.Append(emptyTarget(table))
-	case existingMerge: // readers see the old rows or the new ones
+	case policy == existingMerge: // readers see the old rows or the new ones
 		script.Append("DELETE FROM " + onlyTarget(table))
 	}
 	script.Append(s.noteCopied(table.OID))

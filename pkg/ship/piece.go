@@ -300,9 +300,14 @@ func (t *taker) take(ch *change.Change) error {
 	if s.letters.index.tables != nil {
 		s.overtake(p.unit, ch, p.places[t.tx])
 	}
-	if ch.Relation != nil && t.lookup.partial[ch.Relation.OID] {
+	switch {
+	case ch.Relation != nil && t.lookup.partial[ch.Relation.OID]:
 		t.overCopy(ch, p, t.add)
-	} else {
+	case ch.Op == change.Insert && t.lookup.kept[ch.Relation.OID]:
+		upsert := *ch
+		upsert.Op = change.Upsert
+		t.add(&upsert)
+	default:
 		t.add(ch)
 	}
 	return nil

@@ -79,7 +79,7 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 	}
 	var u *unrenderable
 	if errors.As(err, &u) {
-		if err = s.afterUnrenderable(u); err != nil {
+		if err = s.afterUnrenderable(u); err != nil && !(u.change.change.Relation != nil && s.leave(u.change.change.Relation.OID, err)) {
 			return err
 		}
 		s.detach(ctx)
@@ -125,7 +125,7 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 		if s.narrow(f) {
 			break
 		}
-		if s.postpone(ctx, f) {
+		if s.leaveFailing(f) || s.postpone(ctx, f) {
 			break
 		}
 		stop := s.stopAtStatement(ctx, f)
@@ -142,7 +142,7 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 		s.countRefused(f, stop)
 	case dblink.Schema:
 		// the first time only the shipper's picture of the tables may be old
-		if s.schema++; s.schema > 1 && !s.narrow(f) {
+		if s.schema++; s.schema > 1 && !s.narrow(f) && !s.leaveFailing(f) {
 			return s.stopAtStatement(ctx, f)
 		}
 	case dblink.Fatal:
@@ -265,6 +265,9 @@ func (s *Shipper) stopAtStatement(ctx context.Context, f *failure) *StopError {
 		}
 	}
 	stop.Advice = s.advice(f.err, stop.Table)
+	if session.SQLState(f.err) == "23503" {
+		stop.Advice = s.copyWithParent(stop.Table) + stop.Advice
+	}
 	if stop.Op == change.Truncate.String() && session.SQLState(f.err) == "0A000" {
 		stop.Advice = fmt.Sprintf("A table on node %s that the source did not truncate refers to table %s: drop that foreign key there. Shipping then goes on by itself.",
 			stop.Node, stop.Table)
