@@ -89,9 +89,6 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.noteCopies(ctx); err != nil {
-		return err
-	}
 	if s.copying.due() {
 		s.tellState("copying")
 	}
