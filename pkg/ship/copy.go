@@ -92,9 +92,6 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.noteCopies(ctx); err != nil {
-		return err
-	}
 	if s.copying.due() {
 		s.tellState("copying")
 		// It waits while other connections copy, and while rows are counted here.

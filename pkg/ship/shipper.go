@@ -165,10 +165,8 @@ func (s *Shipper) drain(ctx context.Context) error {
 		if err := s.attach(ctx); err != nil {
 			return err
 		}
-		if s.position != nil { // whoever copied before may not have come to it
-			if err := s.noteCopies(ctx); err != nil {
-				return err
-			}
+		if err := s.noteCopies(ctx); err != nil { // whoever copied before may not have come to it
+			return err
 		}
 	}
 	if err := s.mindLetters(ctx, s.sub.Generation); err != nil {
