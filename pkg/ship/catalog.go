@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -69,10 +71,10 @@ func (c *catalog) load(ctx context.Context, sub *Subscription, link *dblink.Link
 }
 
 // loadRanks orders the tables so that the parents of foreign keys come first.
-// Tables of a cycle keep some order; the row-by-row path serves them.
+// Tables of a cycle keep some order, always the same; the row-by-row path serves them.
 func (c *catalog) loadRanks(ctx context.Context) error {
 	rows, err := c.session.Query(ctx, `SELECT conrelid, confrelid FROM pg_catalog.pg_constraint
-		WHERE contype = 'f' AND conparentid = 0`)
+		WHERE contype = 'f' AND conparentid = 0 ORDER BY 1, 2`)
 	if err != nil {
 		return fmt.Errorf("read the foreign keys: %w", err)
 	}
@@ -110,7 +112,7 @@ func (c *catalog) loadRanks(ctx context.Context) error {
 		c.ranks[oid] = r
 		return r
 	}
-	for oid := range c.tables {
+	for _, oid := range slices.Sorted(maps.Keys(c.tables)) {
 		rank(oid)
 	}
 	c.circular = circular

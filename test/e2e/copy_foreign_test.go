@@ -23,6 +23,8 @@ func TestCopyParentWhileForeignKeysAct(t *testing.T) {
 	courier := r.startSidecar()
 	r.wait()
 
+	// the node has one of its own
+	r.onTargetAsRole("CREATE TABLE note (head int REFERENCES head ON UPDATE CASCADE ON DELETE CASCADE); INSERT INTO note SELECT head FROM part")
 	r.onTarget("UPDATE head SET filler = 'drifted' WHERE id % 5000 = 1")
 	r.onSource(`SELECT courier.alter_subscription_options($1, '{"copy_rate": 400}')`, subscription)
 	r.onSource("SELECT courier.alter_subscription_resynchronize_table($1, 'head')", subscription)
@@ -37,5 +39,6 @@ func TestCopyParentWhileForeignKeysAct(t *testing.T) {
 	r.onSource(`SELECT courier.alter_subscription_options($1, '{"copy_rate": null}')`, subscription)
 	r.wait()
 	r.requireEqual("head", "part")
+	require.Equal(t, "199 20", r.targetValue("SELECT count(*) || ' ' || count(*) FILTER (WHERE head > 100000 AND head < 200000) FROM note"))
 	courier.stop()
 }

@@ -220,7 +220,7 @@ select * from ship() \gx
 call again('truncate', 'hen', 'egg');
 select * from ship() \gx
 -- one that is not: refused, and what is there stays
-select dblink_exec('target', 'alter table shop.hen alter constraint hen_egg_fkey not deferrable');
+select dblink_exec('target', 'alter table shop.egg alter constraint egg_hen_fkey not deferrable');
 call again('truncate', 'hen', 'egg');
 select * from ship() \gx
 
