@@ -156,3 +156,26 @@ func TestCopyGivenUpMakesSlowIndexes(t *testing.T) {
 	require.Equal(t, "1", s.cluster.Value(t, "target", slowly))
 	require.Equal(t, "0", s.cluster.Value(t, "target", "SELECT count(*) FROM pg_namespace WHERE nspname = 'courier_target'"))
 }
+
+// What interrupts the merge of a table leaves those before it merged.
+func TestMergeInterruptedKeepsOtherTables(t *testing.T) {
+	t.Parallel()
+	s := startSlowSource(t)
+	s.both("CREATE TABLE first (id int PRIMARY KEY, v text); CREATE TABLE second (id int PRIMARY KEY, v text)")
+	s.both("INSERT INTO first SELECT i, 'v' FROM generate_series(1, 100) i")
+	s.both("INSERT INTO second SELECT i, repeat('v', 1000) FROM generate_series(1, 8000) i") // some ranges
+	s.target("UPDATE first SET v = 'other'; UPDATE second SET v = 'other' WHERE id % 100 = 0; DELETE FROM second WHERE id % 77 = 0")
+	s.source("SELECT courier.replication_set_add_table('default', t) FROM unnest('{first,second}'::text[]) t")
+	s.source("SELECT courier.create_subscription('s', 'eu', on_existing => 'merge')")
+	log, err := s.drain(`courier_place FROM "public"."second"`)
+	require.ErrorIs(t, err, ship.ErrStopping, log)
+	require.Equal(t, "1", s.cluster.Value(t, "target", "SELECT count(*) FROM courier_target.copying"), log)
+
+	log, err = s.drain("")
+	require.NoError(t, err, log)
+	require.Equal(t, 1, strings.Count(log, "merging a table"), log)
+	for _, table := range []string{"first", "second"} {
+		content := "SELECT md5(string_agg(t::text, ';' ORDER BY id)) FROM " + table + " t"
+		require.Equal(t, s.cluster.Value(t, "source", content), s.cluster.Value(t, "target", content), table)
+	}
+}
