@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,7 +28,7 @@ func (s *Shipper) beginTables(ctx context.Context, tables []*Table, end change.P
 	if err := s.checkPending(ctx); err != nil {
 		return err
 	}
-	var begun []*copydata.Table
+	var begun, merged []*copydata.Table
 	var whole []*Table
 	for _, table := range tables {
 		if !s.copying.pending[table.OID] {
@@ -44,16 +45,30 @@ func (s *Shipper) beginTables(ctx context.Context, tables []*Table, end change.P
 		if err = described.Plan(ctx, chunk.Local(s.session), s.copying.copier, nil); err != nil {
 			return err
 		}
-		begun = append(begun, described)
+		if s.onExisting(table.OID) == existingMerge {
+			merged = append(merged, described)
+		} else {
+			begun = append(begun, described)
+		}
 	}
-	if err := s.emptyLater(ctx, begun, whole); err != nil {
-		return err
-	}
-	if err := s.mergeTables(ctx, begun, epoch); err != nil {
+	if err := s.emptyLater(ctx, append(slices.Clone(begun), merged...), whole); err != nil {
 		return err
 	}
 	if err := s.beginByKey(ctx, begun, end); err != nil {
 		return err
+	}
+	// One after the other: what interrupts a merge leaves those before it as they are,
+	// and where they take long each has a snapshot of its own.
+	for i, table := range merged {
+		if i > 0 && !s.now().Before(epoch.Until) {
+			break
+		}
+		if err := s.mergeTable(ctx, table, epoch); err != nil {
+			return err
+		}
+		if err := s.beginByKey(ctx, merged[i:i+1], end); err != nil {
+			return err
+		}
 	}
 	if len(whole) > 0 {
 		return s.copyWhole(ctx, whole, end)
@@ -175,25 +190,18 @@ func (s *Shipper) holdPosition() string {
 	return "SELECT courier_target.hold_position(" + literal(s.sub.ProgressKey) + ", " + literal(s.head) + ")"
 }
 
-// mergeTables makes the rows that the node has of tables which are to be merged
-// some of the source's.
-func (s *Shipper) mergeTables(ctx context.Context, tables []*copydata.Table, epoch copydata.Epoch) error {
-	var jobs []*copydata.Job
-	for _, table := range tables {
-		if s.onExisting(table.OID) != existingMerge {
-			continue
-		}
-		s.log.Info("merging a table", "subscription", s.name, "node", s.sub.Node, "table", table.String())
-		ranges, err := table.MergeJobs(ctx, s.link.Query)
-		if err != nil {
-			return err
-		}
-		jobs = append(jobs, ranges...)
+// mergeTable makes the rows that the node has of a table which is to be merged some
+// of the source's.
+func (s *Shipper) mergeTable(ctx context.Context, table *copydata.Table, epoch copydata.Epoch) error {
+	s.log.Info("merging a table", "subscription", s.name, "node", s.sub.Node, "table", table.String())
+	jobs, err := table.MergeJobs(ctx, s.link.Query)
+	if err != nil {
+		return err
 	}
 	if len(jobs) == 0 {
 		return nil
 	}
-	err := s.copying.copier.Merge(ctx, epoch, jobs)
+	err = s.copying.copier.Merge(ctx, epoch, jobs)
 	if copydata.Cut(err) {
 		return ErrStopping
 	}

@@ -90,12 +90,14 @@ func (s *slowSource) drain(until string) (string, error) {
 	return log.String(), err
 }
 
-// A merge, a count and a copy that keeps to a rate outlive the times after which the
-// node ends a link that is idle, and those after which the source is given up.
+// A merge, a count, a dump of the structure and a copy that keeps to a rate outlive the
+// times after which the node ends a link that is idle, and those after which the source
+// is given up.
 func TestCopyOutlivesIdleLimits(t *testing.T) {
 	t.Parallel()
 	s := startSlowSource(t)
-	s.both("CREATE TYPE thing AS (v text); CREATE TABLE item (id int PRIMARY KEY, v thing); CREATE TABLE page (id int PRIMARY KEY, v text)")
+	s.both("CREATE TYPE thing AS (v text); CREATE TABLE item (id int PRIMARY KEY, v thing)")
+	s.source("CREATE TABLE page (id int PRIMARY KEY, v text); CREATE TABLE locked (id int)")
 	s.source("INSERT INTO item VALUES (1, ROW('here'))")
 	s.target("INSERT INTO item VALUES (1, ROW('there'))")
 	s.source("INSERT INTO page SELECT i, repeat('v', 1000) FROM generate_series(1, 40) i")
@@ -114,8 +116,16 @@ func TestCopyOutlivesIdleLimits(t *testing.T) {
 	require.Equal(t, "here", s.cluster.Value(t, "target", "SELECT (v).v FROM item"))
 
 	s.source("SELECT courier.replication_set_add_table('default', 'page')")
-	s.source(`SELECT courier.alter_subscription_options('s', '{"copy_rate": 8, "copy_workers": 8}')`)
+	s.source(`SELECT courier.alter_subscription_options('s', '{"copy_rate": 8, "copy_workers": 8, "synchronize_structure": "true"}')`)
+	locker := s.cluster.Connect(t, "source")
+	unlocked := make(chan error, 1)
+	go func() { // pg_dump waits for it
+		_, err := locker.Exec(context.Background(), "BEGIN; LOCK TABLE locked; SELECT pg_sleep(5); ROLLBACK")
+		unlocked <- err
+	}()
+	s.cluster.Eventually(t, "source", "SELECT count(*) FROM pg_locks WHERE relation = 'locked'::regclass AND mode = 'AccessExclusiveLock'", "1", 10*time.Second)
 	log, err = s.drain("")
+	require.NoError(t, <-unlocked)
 	require.NoError(t, err, log)
 	require.Equal(t, 1, strings.Count(log, "msg=attached"), log)
 	require.Equal(t, "40", s.cluster.Value(t, "target", "SELECT count(*) FROM page"))
@@ -155,4 +165,27 @@ func TestCopyGivenUpMakesSlowIndexes(t *testing.T) {
 	s.source("SELECT courier.drop_subscription('s')")
 	require.Equal(t, "1", s.cluster.Value(t, "target", slowly))
 	require.Equal(t, "0", s.cluster.Value(t, "target", "SELECT count(*) FROM pg_namespace WHERE nspname = 'courier_target'"))
+}
+
+// What interrupts the merge of a table leaves those before it merged.
+func TestMergeInterruptedKeepsOtherTables(t *testing.T) {
+	t.Parallel()
+	s := startSlowSource(t)
+	s.both("CREATE TABLE first (id int PRIMARY KEY, v text); CREATE TABLE second (id int PRIMARY KEY, v text)")
+	s.both("INSERT INTO first SELECT i, 'v' FROM generate_series(1, 100) i")
+	s.both("INSERT INTO second SELECT i, repeat('v', 1000) FROM generate_series(1, 8000) i") // some ranges
+	s.target("UPDATE first SET v = 'other'; UPDATE second SET v = 'other' WHERE id % 100 = 0; DELETE FROM second WHERE id % 77 = 0")
+	s.source("SELECT courier.replication_set_add_table('default', t) FROM unnest('{first,second}'::text[]) t")
+	s.source("SELECT courier.create_subscription('s', 'eu', on_existing => 'merge')")
+	log, err := s.drain(`courier_place FROM "public"."second"`)
+	require.ErrorIs(t, err, ship.ErrStopping, log)
+	require.Equal(t, "1", s.cluster.Value(t, "target", "SELECT count(*) FROM courier_target.copying"), log)
+
+	log, err = s.drain("")
+	require.NoError(t, err, log)
+	require.Equal(t, 1, strings.Count(log, "merging a table"), log)
+	for _, table := range []string{"first", "second"} {
+		content := "SELECT md5(string_agg(t::text, ';' ORDER BY id)) FROM " + table + " t"
+		require.Equal(t, s.cluster.Value(t, "source", content), s.cluster.Value(t, "target", content), table)
+	}
 }
