@@ -328,11 +328,7 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 	if err = s.leaveDropped(ctx); err != nil {
 		return err
 	}
-	if err = s.loadForeignKeys(ctx); err != nil {
-		return err
-	}
-	s.keep()
-	return nil
+	return s.keepTied(ctx)
 }
 
 // droppedCopies adds to the tables of a subscription those that were dropped: their

@@ -212,36 +212,6 @@ func (s *Shipper) mergeTable(ctx context.Context, table *copydata.Table, epoch c
 	return s.explainCopy(ctx, err)
 }
 
-// requireVisible refuses to merge a table of which row-level security may hide rows:
-// they would stay.
-func (s *Shipper) requireVisible(ctx context.Context, table *copydata.Table) error {
-	if !table.Target.RowSecurity() || s.onExisting(table.OID) != existingMerge {
-		return nil
-	}
-	stop := s.newCopyStop(s.catalog.tables[table.OID], &session.Error{SQLState: "55000",
-		Message: "row-level security of the table on the node may hide rows, so it can't be merged"})
-	role, err := s.link.Query(ctx, "SELECT pg_catalog.quote_ident(current_user::pg_catalog.text)", 1)
-	if err != nil {
-		return err
-	}
-	stop.Advice = fmt.Sprintf("Exempt the role on node %s: ALTER ROLE %s BYPASSRLS; or replace all rows: SELECT courier.alter_subscription_resynchronize_table(%s, %s, 'truncate').",
-		s.sub.Node, role[0][0], literal(s.name), literal(typedName(s.catalog.tables[table.OID])))
-	return stop
-}
-
-// emptyTarget empties a table, also one that foreign keys refer to.
-func emptyTarget(table *copydata.Table) string {
-	return fmt.Sprintf("DO $courier$ BEGIN TRUNCATE TABLE %[1]s; EXCEPTION WHEN feature_not_supported THEN DELETE FROM %[1]s; END $courier$",
-		onlyTarget(table))
-}
-
-func onlyTarget(table *copydata.Table) string {
-	if table.Target.Plain() {
-		return "ONLY " + table.Target.Name()
-	}
-	return table.Target.Name()
-}
-
 // describe says how a table is copied as it is now, and whether by key.
 func (s *Shipper) describe(ctx context.Context, table *Table) (described *copydata.Table, byKey bool, err error) {
 	if described, err = s.define(ctx, table); err != nil {

@@ -93,6 +93,15 @@ func (s *Shipper) copiedLater(f *foreignKey) bool {
 		(s.catalog.circular || s.catalog.ranks[f.child] > s.catalog.ranks[f.parent])
 }
 
+// keepTied reads them for tables that have been found to be uncopied.
+func (s *Shipper) keepTied(ctx context.Context) error {
+	if err := s.loadForeignKeys(ctx); err != nil {
+		return err
+	}
+	s.keep()
+	return nil
+}
+
 // keep finds the tables that wait for a merge and whose changes go on being
 // applied, as far as there are rows: foreign keys tie them to others of the
 // subscription, whose changes would fail without theirs.
