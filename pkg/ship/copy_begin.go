@@ -211,6 +211,18 @@ func (s *Shipper) mergeTable(ctx context.Context, table *copydata.Table, epoch c
 	return s.explainCopy(ctx, err)
 }
 
+// copyPrivileges are what it takes to do with the rows of a table what a policy
+// says. Changes that come meanwhile may take more.
+func copyPrivileges(policy string) []string {
+	switch policy {
+	case existingMerge:
+		return []string{"SELECT", "INSERT", "DELETE"}
+	case existingTruncate:
+		return []string{"INSERT", "TRUNCATE"}
+	}
+	return []string{"INSERT"}
+}
+
 // requireWritable makes sure that the role may do on the node what the copy of a
 // table takes.
 func (s *Shipper) requireWritable(ctx context.Context, table *Table) error {

@@ -134,16 +134,3 @@ func (s *Shipper) sourceRelation(ctx context.Context, table *Table, described *c
 	described.Relation = relation
 	return nil
 }
-
-// copyPrivileges are what it takes to do with the rows of a table what a policy
-// says. Changes that come meanwhile may take more.
-func copyPrivileges(policy string) []string {
-	switch policy {
-	case existingMerge:
-		return []string{"SELECT", "INSERT", "DELETE"}
-	case existingTruncate:
-		return []string{"INSERT", "TRUNCATE"}
-	}
-	return []string{"INSERT"}
-}
-

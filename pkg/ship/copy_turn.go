@@ -75,4 +75,3 @@ func (s *Shipper) requireUnwritten(ctx context.Context) error {
 	}
 	return nil
 }
-
