@@ -27,7 +27,13 @@ begin
             end if;
             perform set_config('lock_timeout', extract(epoch from patience) * 1000 || 'ms', true);
             return;
-        exception when lock_not_available then
+        exception when insufficient_privilege then
+            raise exception using
+                errcode = 'insufficient_privilege',
+                message = sqlerrm,
+                hint = format('Capture needs a lock and triggers on it. Run GRANT UPDATE, TRIGGER ON %s TO %I, or let a superuser do this.',
+                              listed, current_user);
+        when lock_not_available then
             if patience > interval '0' and clock_timestamp() - started >= patience then
                 raise;
             end if;

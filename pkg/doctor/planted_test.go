@@ -114,8 +114,6 @@ var defects = []defect{
 		check: "connections", severity: Warning, says: "of its own limit", remedy: "CONNECTION LIMIT -1", runOn: OnNode},
 	{name: "connections of the database", target: `ALTER DATABASE app CONNECTION LIMIT 5`,
 		check: "connections", severity: Warning, says: "database app", remedy: "CONNECTION LIMIT -1", runOn: OnNode},
-	{name: "idle transactions end on the source", source: `ALTER DATABASE app SET idle_in_transaction_session_timeout = '5s'`,
-		check: "timeouts", severity: Warning, says: "idle_in_transaction_session_timeout", runOn: OnSource},
 	{name: "rows in the node's log", target: `ALTER ROLE courier_remote SET log_statement = 'mod'`,
 		check: "logging", severity: Warning, says: "log_statement", remedy: "log_statement = 'none'", runOn: OnNode},
 	{name: "slow batches in the node's log", target: `ALTER DATABASE app SET log_min_duration_statement = 500`,

@@ -16,24 +16,22 @@ const (
 // server is what is asked of either side: the source's session, or the session
 // on a node.
 type server struct {
-	Role              string     `json:"role"`     // quoted, as all names here
-	Database          string     `json:"database"` //
-	Version           string     `json:"version"`
-	VersionNum        int        `json:"version_num"`
-	Encoding          string     `json:"encoding"`
-	InRecovery        bool       `json:"in_recovery"`
-	FSync             bool       `json:"fsync"`
-	Encrypted         bool       `json:"encrypted"`
-	Client            netip.Addr `json:"client"` // not valid: over a Unix socket
-	Server            netip.Addr `json:"server"`
-	LogStatement      string     `json:"log_statement"`
-	LogDuration       int64      `json:"log_duration"`        // ms, -1 for off
-	IdleInTransaction int64      `json:"idle_in_transaction"` // ms, 0 for off
-	Transaction       int64      `json:"transaction"`         // ms; PostgreSQL 17 has it
-	ServerLeft        int        `json:"server_left"`         // connections
-	RoleLeft          *int       `json:"role_left"`           // null for no limit
-	DatabaseLeft      *int       `json:"database_left"`
-	MaxConnections    int        `json:"max_connections"`
+	Role           string     `json:"role"`     // quoted, as all names here
+	Database       string     `json:"database"` //
+	Version        string     `json:"version"`
+	VersionNum     int        `json:"version_num"`
+	Encoding       string     `json:"encoding"`
+	InRecovery     bool       `json:"in_recovery"`
+	FSync          bool       `json:"fsync"`
+	Encrypted      bool       `json:"encrypted"`
+	Client         netip.Addr `json:"client"` // not valid: over a Unix socket
+	Server         netip.Addr `json:"server"`
+	LogStatement   string     `json:"log_statement"`
+	LogDuration    int64      `json:"log_duration"` // ms, -1 for off
+	ServerLeft     int        `json:"server_left"`  // connections
+	RoleLeft       *int       `json:"role_left"`    // null for no limit
+	DatabaseLeft   *int       `json:"database_left"`
+	MaxConnections int        `json:"max_connections"`
 }
 
 const askServer = `
@@ -50,8 +48,6 @@ SELECT pg_catalog.jsonb_build_object(
     'server', coalesce(pg_catalog.host(pg_catalog.inet_server_addr()), ''),
     'log_statement', pg_catalog.current_setting('log_statement'),
     'log_duration', (SELECT setting::pg_catalog.int8 FROM pg_catalog.pg_settings WHERE name = 'log_min_duration_statement'),
-    'idle_in_transaction', (SELECT setting::pg_catalog.int8 FROM pg_catalog.pg_settings WHERE name = 'idle_in_transaction_session_timeout'),
-    'transaction', coalesce((SELECT setting::pg_catalog.int8 FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'), 0),
     'max_connections', pg_catalog.current_setting('max_connections')::pg_catalog.int4,
     'server_left', pg_catalog.current_setting('max_connections')::pg_catalog.int4
         - pg_catalog.current_setting('superuser_reserved_connections')::pg_catalog.int4
@@ -106,29 +102,6 @@ func (s *server) connections(side string, limit int) []Finding {
 		return []Finding{f}
 	}
 	return nil
-}
-
-// timeouts looks for settings that shippers do not override themselves; what is
-// set for the role in the database has the last word.
-func (s *server) timeouts(side string) []Finding {
-	var findings []Finding
-	reset := func(setting string, value int64, why string) {
-		findings = append(findings, Finding{Severity: Warning,
-			Message: fmt.Sprintf("%s of role %s is %s", setting, s.Role, time.Duration(value)*time.Millisecond),
-			Why:     why,
-			Remedy:  fmt.Sprintf("ALTER ROLE %s IN DATABASE %s SET %s = 0;", s.Role, s.Database, setting),
-			RunOn:   side})
-	}
-	if s.Transaction > 0 {
-		reset("transaction_timeout", s.Transaction,
-			"The copy of a table and a large transaction take as long as they take; cut off, they start over and never end.")
-	}
-	// on a node the sessions of shippers set it themselves
-	if side == OnSource && s.IdleInTransaction > 0 && s.IdleInTransaction < 10_000 {
-		reset("idle_in_transaction_session_timeout", s.IdleInTransaction,
-			"A copy reads in one transaction, which waits for the node now and then.")
-	}
-	return findings
 }
 
 // logging looks for settings that write whole batches to the node's log.

@@ -116,7 +116,6 @@ func (e *source) examine(ctx context.Context, database Database) {
 	e.check(ctx, "preload", "pg_courier is preloaded", just(e.preload()))
 	e.check(ctx, "durability", "fsync is on", just(e.server.durability(OnSource)))
 	e.check(ctx, "connections", fmt.Sprintf("%d connections are left", e.ServerLeft), just(e.server.connections(OnSource, e.limits.ConnectionsLeft)))
-	e.check(ctx, "timeouts", "none that would harm", just(e.server.timeouts(OnSource)))
 	e.check(ctx, "long-transactions", "no transaction is older than "+e.limits.LongTransaction.String(), e.longTransactions)
 	e.check(ctx, "status", "the views can be read", func(ctx context.Context) ([]Finding, error) {
 		return nil, status.ReadFrom(ctx, e.session, &e.status)

@@ -17,7 +17,6 @@ func (e *nodeExamination) examine(ctx context.Context) {
 	e.check(ctx, "encoding", "every text can be kept: "+e.Encoding, just(judgeEncoding(e.source.Encoding, e.Encoding)))
 	e.check(ctx, "durability", "fsync is on", just(e.durability(OnNode)))
 	e.check(ctx, "connections", fmt.Sprintf("%d connections are left", e.ServerLeft), just(e.connections(OnNode, e.limits.ConnectionsLeft)))
-	e.check(ctx, "timeouts", "none that would harm", just(e.timeouts(OnNode)))
 	e.check(ctx, "logging", "statements are not logged", just(e.logging()))
 	e.check(ctx, "target-objects", "schema courier_target is complete, or can be made", e.targetObjects)
 	e.check(ctx, "replication-role", "foreign keys and triggers stay out of the way", just(e.replicationRole()))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/change"
@@ -90,11 +91,15 @@ func (s *Shipper) tryAttach(ctx context.Context) error {
 // explainConnect adds what can be done to a failed connection's error. libpq's
 // words, in the detail, name host and reason but never the password.
 func (s *Shipper) explainConnect(err error) error {
-	state := session.SQLState(err)
-	if state == "" || state[:2] != "08" {
-		return err
+	switch state := session.SQLState(err); {
+	case state == "2F003":
+		return &StopError{Subscription: s.name, Node: s.sub.Node, Err: err, Advice: fmt.Sprintf(
+			"Who is not a superuser connects with a password only: let pg_hba.conf of node %s ask for one, and set it in the user mapping of server %s.",
+			s.sub.Node, identifier(s.sub.Server))}
+	case strings.HasPrefix(state, "08"):
+		return &connectError{node: s.sub.Node, err: err}
 	}
-	return &connectError{node: s.sub.Node, err: err}
+	return err
 }
 
 // connectError says that a node can't be reached.

@@ -177,7 +177,7 @@ func TestMergeInterruptedKeepsOtherTables(t *testing.T) {
 	s.target("UPDATE first SET v = 'other'; UPDATE second SET v = 'other' WHERE id % 100 = 0; DELETE FROM second WHERE id % 77 = 0")
 	s.source("SELECT courier.replication_set_add_table('default', t) FROM unnest('{first,second}'::text[]) t")
 	s.source("SELECT courier.create_subscription('s', 'eu', on_existing => 'merge')")
-	log, err := s.drain(`courier_place FROM "public"."second"`)
+	log, err := s.drain(`courier_place FROM ONLY "public"."second"`)
 	require.ErrorIs(t, err, ship.ErrStopping, log)
 	require.Equal(t, "1", s.cluster.Value(t, "target", "SELECT count(*) FROM courier_target.copying"), log)
 

@@ -78,6 +78,7 @@ reset role;
 select courier.replication_set_add_table('default', 'shop.mine');
 set role regress_courier_nobody;
 drop table shop.mine;
+create table shop.theirs (id int primary key);
 reset role;
 select relation from courier.replication_set_table;
 select pending_changes from courier.subscription_status;
@@ -94,6 +95,8 @@ select courier.create_node('us', 'host=/nonexistent password=sesame');
 select courier.create_node('us', 'host=/nonexistent password=sesame');
 select last_error from courier.subscription_status;
 select courier.create_replication_set('mine');
+-- but has no say over tables of others
+select * from pg_temp.error_of($$select courier.replication_set_add_table('default', 'shop.theirs')$$);
 select courier.alter_subscription_disable('s');
 reset role;
 select courier.drop_node('us');
