@@ -248,7 +248,13 @@ func (l *lane) runInSnapshot(ctx context.Context, epoch Epoch) error {
 // in the session that the link belongs to.
 func (c *Copier) Whole(ctx context.Context, s session.Session, link *dblink.Link, table *Table) error {
 	l := &lane{copier: c, number: -1, session: s, link: link}
-	for _, j := range table.Jobs(len(table.waiting)) {
+	jobs := table.Jobs(len(table.waiting))
+	if len(jobs) > 1 && table.BytesTotal <= mostTogether {
+		if done, err := l.together(ctx, jobs); done || err != nil {
+			return err
+		}
+	}
+	for _, j := range jobs {
 		l.take(j)
 		l.begun = true
 		if table.Target.RowSecurity() {

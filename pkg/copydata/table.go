@@ -124,12 +124,17 @@ func (t *Table) Outstanding() int { return len(t.waiting) + t.flying }
 
 // query selects columns of the rows of a leaf, with what is to follow the places.
 func (t *Table) query(l *leaf, columns []int, and string) string {
+	return t.queryOf("ONLY "+l.Name, columns, and)
+}
+
+// queryOf selects columns of the rows of a relation.
+func (t *Table) queryOf(relation string, columns []int, and string) string {
 	var b strings.Builder
 	b.WriteString("SELECT ctid")
 	for _, column := range columns {
 		b.WriteString(", " + t.Selected[column])
 	}
-	b.WriteString(" FROM ONLY " + l.Name + " WHERE ctid >= $1 AND ctid < $2" + and + t.Condition)
+	b.WriteString(" FROM " + relation + " WHERE ctid >= $1 AND ctid < $2" + and + t.Condition)
 	return b.String()
 }
 

@@ -224,6 +224,23 @@ select dblink_exec('target', 'alter table shop.egg alter constraint egg_hen_fkey
 call again('truncate', 'hen', 'egg');
 select * from ship() \gx
 
+-- rows that refer to their own table, in whatever partition
+select courier.drop_subscription('s');
+select courier.replication_set_remove_table('default', relation) from courier.replication_set_table where set_name = 'default';
+create table shop.tree (id int primary key, up int not null references shop.tree) partition by hash (id);
+create table shop.tree_0 partition of shop.tree for values with (modulus 2, remainder 0);
+create table shop.tree_1 partition of shop.tree for values with (modulus 2, remainder 1);
+select dblink_exec('target', $$
+    create table shop.tree (id int primary key, up int not null references shop.tree) partition by hash (id);
+    create table shop.tree_0 partition of shop.tree for values with (modulus 2, remainder 0);
+    create table shop.tree_1 partition of shop.tree for values with (modulus 2, remainder 1);
+    grant all on shop.tree to regress_courier_apply$$);
+insert into shop.tree select i, 21 - i from generate_series(1, 20) i;
+select courier.replication_set_add_table('default', 'shop.tree');
+select courier.create_subscription('s', 'eu') is not null as created;
+select courier.ship('s');
+select * from dblink('target', 'select count(*), sum(id * up), count(distinct tableoid) from shop.tree') as d (rows int, sum int, partitions int);
+
 select courier.drop_subscription('s');
 select dblink_disconnect('target');
 select courier.drop_node('eu');
