@@ -120,9 +120,11 @@ func TestSetBased(t *testing.T) {
 		{"events", []change.Change{event("c", "it's"), event("d", "")},
 			`INSERT INTO courier_target.event (subscription, channel, payload) SELECT 's-1'::pg_catalog.uuid, pg_catalog.unnest('{c,d}'::pg_catalog.text[]), pg_catalog.unnest('{"it''s",""}'::pg_catalog.text[])`},
 		{"truncate", []change.Change{{Op: change.Truncate, Truncated: []*change.Relation{accounts, pairs}, Restart: true, Cascade: true}},
-			`TRUNCATE TABLE "public"."accounts", "public"."pairs" RESTART IDENTITY CASCADE`},
+			`SELECT courier_target.check_deferred(ARRAY['"public"."accounts"', '"public"."pairs"']::pg_catalog.regclass[])` + ";\n" +
+				`TRUNCATE TABLE "public"."accounts", "public"."pairs" RESTART IDENTITY CASCADE`},
 		{"truncate what others inherit from", []change.Change{{Op: change.Truncate, Truncated: []*change.Relation{logs, pairs}}},
-			`TRUNCATE TABLE ONLY "public"."logs", "public"."pairs"`},
+			`SELECT courier_target.check_deferred(ARRAY['"public"."logs"', '"public"."pairs"']::pg_catalog.regclass[])` + ";\n" +
+				`TRUNCATE TABLE ONLY "public"."logs", "public"."pairs"`},
 		{"truncate a partition", []change.Change{{Op: change.Truncate, Truncated: []*change.Relation{pairs}, Where: "(a = 1)"}},
 			`DELETE FROM "public"."pairs" WHERE (a = 1)`},
 		{"delete by the whole row", []change.Change{del(whole, "1", "∅")},
@@ -264,8 +266,10 @@ INSERT INTO "public"."accounts" ("id", "tags") OVERRIDING SYSTEM VALUE VALUES ('
 		s := set(t, targetMap{accounts: target}, Options{},
 			change.Change{Op: change.Truncate, Truncated: []*change.Relation{accounts}},
 			ins(accounts, "1", "x", "{}"), upd(accounts, "2", "x", "{}"), del(accounts, "3", "∅", "∅"))
-		require.Len(t, s.Statements(), 1)
-		require.Equal(t, op, s.Statements()[0].Op)
+		require.NotEmpty(t, s.Statements())
+		for _, statement := range s.Statements() {
+			require.Equal(t, op, statement.Op)
+		}
 	}
 }
 

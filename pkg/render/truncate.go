@@ -12,8 +12,13 @@ import (
 // inheritance brought in too, so neither is asked for: a table of the target that
 // the source knows nothing of is never emptied. If a foreign key stands against
 // that, the statement fails.
+//
+// What earlier changes have left to be checked by the commit is checked first:
+// PostgreSQL does not truncate a table that waits for that. On the source they may
+// have been transactions of their own.
 func (s *Script) truncate(truncate *batch.Truncate, info Statement, targets Targets) error {
-	begun := false
+	var names [][]byte
+	var list []byte
 	for _, relation := range truncate.Relations {
 		t, err := targets.Target(relation)
 		if err != nil {
@@ -22,7 +27,9 @@ func (s *Script) truncate(truncate *batch.Truncate, info Statement, targets Targ
 		if t == nil || !t.filter.Allows(change.Truncate) {
 			continue
 		}
-		info.Relation = relation
+		if names == nil {
+			info.Relation = relation
+		}
 		if truncate.Where != "" {
 			s.begin(info)
 			s.write("DELETE FROM ", t.only)
@@ -30,20 +37,31 @@ func (s *Script) truncate(truncate *batch.Truncate, info Statement, targets Targ
 			s.write(" WHERE ", truncate.Where)
 			return nil
 		}
-		if begun {
-			s.write(", ")
-		} else {
-			s.begin(info)
-			s.write("TRUNCATE TABLE ")
-			begun = true
+		if names != nil {
+			list = append(list, ", "...)
 		}
-		s.write(t.only)
-		s.text = append(s.text, t.name...)
+		list = append(append(list, t.only...), t.name...)
+		names = append(names, t.name)
 	}
-	if begun && truncate.Restart {
+	if names == nil {
+		return nil
+	}
+	s.begin(info)
+	s.write("SELECT courier_target.check_deferred(ARRAY[")
+	for i, name := range names {
+		if i > 0 {
+			s.write(", ")
+		}
+		s.text = appendLiteral(s.text, name)
+	}
+	s.write("]::pg_catalog.regclass[])")
+	s.begin(info)
+	s.write("TRUNCATE TABLE ")
+	s.text = append(s.text, list...)
+	if truncate.Restart {
 		s.write(" RESTART IDENTITY")
 	}
-	if begun && truncate.Cascade {
+	if truncate.Cascade {
 		s.write(" CASCADE")
 	}
 	return nil

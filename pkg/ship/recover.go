@@ -102,7 +102,7 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 		s.detach(ctx)
 		return nil
 	}
-	if f.piece.command != nil && (class == dblink.Data || class == dblink.Schema) {
+	if f.piece.command != nil && (class == dblink.Data || class == dblink.Schema || usedByItself(f.err)) {
 		if err = s.afterCommand(ctx, f); err == nil {
 			s.detach(ctx)
 		}
@@ -156,6 +156,10 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 	s.detach(ctx)
 	return nil
 }
+
+// usedByItself reports whether a command failed because its own transaction
+// uses the table: a constraint that is checked by the commit waits for it.
+func usedByItself(err error) bool { return session.SQLState(err) == "55006" }
 
 // sessionClosed says that a session to the source has ended, if it can.
 func (s *Shipper) sessionClosed() bool {

@@ -210,6 +210,26 @@ $courier$;
 COMMENT ON FUNCTION courier_target.hold_position(pg_catalog.uuid, pg_catalog.text) IS
     'Keeps a subscription at its position until the end of the transaction; an error if it is at another.';
 
+CREATE OR REPLACE FUNCTION courier_target.check_deferred(relations pg_catalog.regclass[])
+RETURNS pg_catalog.void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $courier$
+DECLARE
+    names text;
+BEGIN
+    SELECT string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') INTO names
+    FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace
+    WHERE c.condeferrable AND (c.conrelid = ANY (relations) OR c.confrelid = ANY (relations))
+        AND has_schema_privilege(n.oid, 'USAGE');
+    IF names IS NOT NULL THEN
+        EXECUTE 'SET CONSTRAINTS ' || names || ' IMMEDIATE';
+        EXECUTE 'SET CONSTRAINTS ' || names || ' DEFERRED';
+    END IF;
+END
+$courier$;
+COMMENT ON FUNCTION courier_target.check_deferred(pg_catalog.regclass[]) IS
+    'Checks what constraints of these tables have put off until the commit, so that they can be truncated.';
+
 CREATE OR REPLACE FUNCTION courier_target.drop_indexes(
     subscription pg_catalog.uuid, relation pg_catalog.oid, target pg_catalog.regclass)
 RETURNS pg_catalog.int8 LANGUAGE plpgsql

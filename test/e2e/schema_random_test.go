@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pg-courier/pg_courier/pkg/pgtest"
@@ -134,7 +136,8 @@ func (c *schemaClusters) worker(ctx context.Context) *schemaWorker {
 type schemaFailure struct {
 	schema *schemagen.Schema
 	steps  []schemagen.Step
-	err    error
+	err    error // of the whole stream
+	less   error // of the steps that are left
 	note   string
 }
 
@@ -144,7 +147,8 @@ const (
 	shrinkTime = 40 * time.Second
 )
 
-// shrink leaves steps out as long as it still goes wrong.
+// shrink leaves steps out as long as it still goes wrong in the same way: without
+// the end of a prepared transaction, say, others wait for its locks.
 func (f *schemaFailure) shrink(ctx context.Context, c *schemaClusters) {
 	runs, start := 0, time.Now()
 	fails := func(steps []schemagen.Step) bool {
@@ -152,10 +156,11 @@ func (f *schemaFailure) shrink(ctx context.Context, c *schemaClusters) {
 		w := c.worker(ctx)
 		defer w.close()
 		err := w.run(ctx, f.schema, steps)
-		if err != nil {
-			f.err = err
+		if err == nil || failureKind(err) != failureKind(f.err) {
+			return false
 		}
-		return err != nil
+		f.less = err
+		return true
 	}
 	if !fails(f.steps) {
 		f.note = "it did not happen again when the same steps were run once more, in new sessions"
@@ -178,11 +183,26 @@ func (f *schemaFailure) shrink(ctx context.Context, c *schemaClusters) {
 	fails(f.steps) // the error is that of these steps
 }
 
+// failureKind tells failures apart roughly.
+func failureKind(err error) string {
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &refused):
+		return refused.Code
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	}
+	return "difference"
+}
+
 // String is all that is needed to see what went wrong.
 func (f *schemaFailure) String() string {
 	var b strings.Builder
 	s := f.schema
 	fmt.Fprintf(&b, "seed %d: %v\n(run it again with COURIER_TEST_SCHEMAS=1 COURIER_SEED=%d; %s)\n", s.Seed, f.err, s.Seed, f.note)
+	if f.less != nil {
+		fmt.Fprintf(&b, "with the steps that are left: %v\n", f.less)
+	}
 	part := func(title string, lines []string) {
 		fmt.Fprintf(&b, "-- %s\n", title)
 		for _, line := range lines {

@@ -32,6 +32,8 @@ create table shop.line (id int primary key, customer int, n int, v text,
 create table shop.note (id int primary key, customer int default 0 references shop.customer on update cascade on delete set default);
 -- unique values that are checked late
 create table shop.seat (id int primary key, place int unique deferrable, v text, w text);
+alter table shop.egg owner to regress_courier_apply; -- which alters it there
+alter table shop.hen owner to regress_courier_apply;
 grant all on all tables in schema shop to regress_courier_apply;
 \c postgres
 create database regress_courier_target_fk template :"source";
@@ -71,7 +73,7 @@ begin;
 insert into shop.egg values (1, 1);
 insert into shop.hen values (1, 1);
 commit;
-select courier.create_subscription('s', 'eu') is not null as created;
+select courier.create_subscription('s', 'eu', options => '{"ddl_role": "link"}') is not null as created;
 select * from ship();
 -- a chain: made, gone, adopted, in one batch
 insert into shop.z_parent values (10, 'new');
@@ -120,6 +122,25 @@ insert into shop.hen select i, i from generate_series(2, 4) i;
 delete from shop.egg where id = 1;
 delete from shop.hen where id = 1;
 commit;
+select * from ship();
+-- in one batch with rows whose foreign keys are checked by its commit: a table is
+-- truncated, altered
+begin;
+insert into shop.egg values (7, 7);
+insert into shop.hen values (7, 7);
+commit;
+truncate shop.egg, shop.hen;
+begin;
+insert into shop.egg values (8, 8);
+insert into shop.hen values (8, 8);
+commit;
+select * from ship();
+begin;
+insert into shop.egg values (9, 9);
+insert into shop.hen values (9, 9);
+commit;
+select courier.replicate_ddl('alter table shop.hen alter egg drop not null') is not null as queued;
+insert into shop.hen values (10, null);
 select * from ship();
 begin;
 set constraints all deferred;
