@@ -228,13 +228,20 @@ func (w *schemaWorker) step(ctx context.Context, s *schemagen.Schema, step schem
 	if slices.Contains([]string{"22", "23", "40"}, refused.Code[:2]) || slices.Contains(streamCodes, refused.Code) {
 		return nil
 	}
-	if refused.Code == "42883" && refused.Position > 0 && refused.Where == "" {
-		return nil // the statement itself: its search_path has no operators of an extension's type
+	if refused.Code == "42883" && ownStatement(refused) {
+		return nil // its search_path has no operators of an extension's type
 	}
 	if s.DDL && slices.Contains([]string{"42", "0A", "2B"}, refused.Code[:2]) {
 		return nil // what earlier DDL should have made is not there
 	}
 	return fmt.Errorf("%s: %w", shortenLiterals(step.SQL), err)
+}
+
+// ownStatement reports whether the statement itself is at fault, or one in the block
+// that it is, and nothing that it has fired.
+func ownStatement(refused *pgconn.PgError) bool {
+	return refused.Where == "" && refused.Position > 0 ||
+		strings.HasPrefix(refused.Where, "PL/pgSQL function inline_code_block") && strings.Count(refused.Where, "\n") == 0
 }
 
 // streamCodes are errors of a stream beside those of data, constraints and
@@ -248,6 +255,7 @@ var streamCodes = []string{
 	"42704",          // the transaction could not be prepared
 	"24000",          // no row for WHERE CURRENT OF
 	"55006",          // TRUNCATE or DDL of a table whose deferred triggers are still to fire
+	"54000",          // a wide value is too much for a new index
 	"25P01", "25001", // after steps were left out: no transaction; one that has begun
 }
 
