@@ -187,9 +187,7 @@ as $$
 declare
     present courier.subscription;
 begin
-    perform courier.require_administrator();
-    perform courier.lock_configuration();
-    present := courier.find_subscription(alter_subscription_resynchronize_table.subscription_name);
+    present := courier.configure_subscription(alter_subscription_resynchronize_table.subscription_name);
     perform courier.require_subscribed(present, relation);
     if on_existing is null or on_existing not in ('error', 'merge', 'truncate') then
         raise exception using
@@ -239,9 +237,7 @@ as $$
 declare
     present courier.subscription;
 begin
-    perform courier.require_administrator();
-    perform courier.lock_configuration();
-    present := courier.find_subscription(pause_copy.subscription_name);
+    present := courier.configure_subscription(pause_copy.subscription_name);
     insert into courier.copy_pause (subscription_id) values (present.subscription_id) on conflict do nothing;
 end
 $$;
@@ -255,9 +251,7 @@ as $$
 declare
     present courier.subscription;
 begin
-    perform courier.require_administrator();
-    perform courier.lock_configuration();
-    present := courier.find_subscription(resume_copy.subscription_name);
+    present := courier.configure_subscription(resume_copy.subscription_name);
     delete from courier.copy_pause p where p.subscription_id = present.subscription_id;
 end
 $$;
@@ -271,9 +265,7 @@ declare
     present courier.subscription;
     cancelled int;
 begin
-    perform courier.require_administrator();
-    perform courier.lock_configuration();
-    present := courier.find_subscription(cancel_copy.subscription_name);
+    present := courier.configure_subscription(cancel_copy.subscription_name);
     if relation is not null then
         perform courier.require_subscribed(present, relation);
     end if;

@@ -336,9 +336,7 @@ declare
     known boolean;
     letter int8;
 begin
-    perform courier.require_administrator();
-    perform courier.lock_configuration();
-    present := courier.find_subscription(skip_transaction.subscription_name);
+    present := courier.configure_subscription(skip_transaction.subscription_name);
     select t.* into stopped from courier.subscription_state t where t.subscription_id = present.subscription_id;
     known := coalesce(stopped.state = 'stopped' and stopped.last_error_xid = skip_transaction.xid, false);
     if not known and stopped.state = 'streaming' and stopped.shipper is not distinct from 'session' then

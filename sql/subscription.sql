@@ -24,6 +24,20 @@ revoke execute on function courier.find_subscription(text) from public;
 comment on function courier.find_subscription(text) is
     'the subscription of that name, or an error with the names that exist';
 
+create function courier.configure_subscription(subscription_name text) returns courier.subscription
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform courier.require_administrator();
+    perform courier.lock_configuration();
+    return courier.find_subscription(subscription_name);
+end
+$$;
+revoke execute on function courier.configure_subscription(text) from public;
+comment on function courier.configure_subscription(text) is
+    'the subscription of that name, for an administrator who changes something about it';
+
 -- What the engine captures and ships, one row a table and subscription. Where
 -- several sets of a subscription have a table, it gets what any of them gives.
 create view courier.subscription_table as
@@ -195,9 +209,7 @@ as $$
 declare
     present courier.subscription;
 begin
-    perform courier.require_administrator();
-    perform courier.lock_configuration();
-    present := courier.find_subscription(alter_subscription_enable.subscription_name);
+    present := courier.configure_subscription(alter_subscription_enable.subscription_name);
     if present.start_position is null then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
@@ -231,9 +243,7 @@ as $$
 declare
     present courier.subscription;
 begin
-    perform courier.require_administrator();
-    perform courier.lock_configuration();
-    present := courier.find_subscription(alter_subscription_disable.subscription_name);
+    present := courier.configure_subscription(alter_subscription_disable.subscription_name);
     if present.enabled then
         update courier.subscription s set enabled = false where s.subscription_id = present.subscription_id;
     end if;
@@ -252,9 +262,7 @@ as $$
 declare
     present courier.subscription;
 begin
-    perform courier.require_administrator();
-    perform courier.lock_configuration();
-    present := courier.find_subscription(drop_subscription.subscription_name);
+    present := courier.configure_subscription(drop_subscription.subscription_name);
     delete from courier.subscription s where s.subscription_id = present.subscription_id;
 end
 $$;

@@ -71,9 +71,7 @@ declare
     present courier.subscription;
     wanted jsonb;
 begin
-    perform courier.require_administrator();
-    perform courier.lock_configuration();
-    present := courier.find_subscription(alter_subscription_options.subscription_name);
+    present := courier.configure_subscription(alter_subscription_options.subscription_name);
     if options is null or jsonb_typeof(options) <> 'object' then
         perform courier.require_options(options);
     end if;

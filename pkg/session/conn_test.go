@@ -3,14 +3,12 @@ package session_test
 import (
 	"context"
 	"fmt"
-	"net"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/pg-courier/pg_courier/pkg/faultnet"
 	"github.com/pg-courier/pg_courier/pkg/pgtest"
 	"github.com/pg-courier/pg_courier/pkg/session"
 )
@@ -19,65 +17,11 @@ import (
 // loaded machine.
 const prompt = 10 * time.Second
 
-// gate passes connections on to a server until it is shut; what comes then is
-// taken and lost. In between it may let a few bytes through at a time.
-type gate struct {
-	listener net.Listener
-	shut     atomic.Bool
-	drip     atomic.Int64 // pause after every kilobyte
-	pumps    sync.WaitGroup
-}
-
-func startGate(t *testing.T, target string) *gate {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	g := &gate{listener: listener}
-	ctx, cancel := context.WithCancel(context.Background())
-	g.pumps.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", target)
-			if err != nil {
-				_ = client.Close()
-				continue
-			}
-			context.AfterFunc(ctx, func() { _ = client.Close(); _ = server.Close() })
-			g.pumps.Go(func() { g.pump(server, client) })
-			g.pumps.Go(func() { g.pump(client, server) })
-		}
-	})
-	t.Cleanup(func() { cancel(); _ = listener.Close(); g.pumps.Wait() })
-	return g
-}
-
-func (g *gate) pump(to, from net.Conn) {
-	defer to.Close()
-	defer from.Close()
-	for buffer := make([]byte, 1<<10); ; {
-		n, err := from.Read(buffer)
-		if err != nil {
-			return
-		}
-		if g.shut.Load() {
-			continue
-		}
-		if pause := time.Duration(g.drip.Load()); pause > 0 {
-			<-time.After(pause)
-		}
-		if _, err = to.Write(buffer[:n]); err != nil {
-			return
-		}
-	}
-}
-
 // FAULTS: partition, half-open TCP, on the way to the source.
 func TestSilentServer(t *testing.T) {
 	cluster := pgtest.Start(t, pgtest.Name("silent"))
-	g := startGate(t, fmt.Sprintf("127.0.0.1:%d", cluster.Port))
-	dsn := fmt.Sprintf("%s port=%d", cluster.DSN("postgres"), g.listener.Addr().(*net.TCPAddr).Port)
+	p := faultnet.New(t, fmt.Sprintf("127.0.0.1:%d", cluster.Port))
+	dsn := fmt.Sprintf("%s port=%d", cluster.DSN("postgres"), p.Port())
 	s := connect(t, dsn)
 
 	settings, _, err := session.Value(t.Context(), s, `SELECT concat_ws(' ', current_setting('tcp_user_timeout'),
@@ -87,15 +31,15 @@ func TestSilentServer(t *testing.T) {
 
 	// as long as bytes come the limit does not count
 	limited := session.WithLimit(t.Context(), 500*time.Millisecond)
-	g.drip.Store(int64(20 * time.Millisecond))
+	p.Bandwidth(50_000)
 	started := time.Now()
 	rows, err := s.Query(limited, "SELECT repeat('x', 1024) FROM generate_series(1, 80)")
 	require.NoError(t, err)
 	require.Len(t, rows, 80)
 	require.Greater(t, time.Since(started), time.Second)
-	g.drip.Store(0)
+	p.Restore()
 
-	g.shut.Store(true)
+	p.HalfOpen()
 	started = time.Now()
 	_, err = s.Query(limited, "SELECT 1")
 	require.ErrorContains(t, err, "has not answered for 500ms")
