@@ -24,6 +24,10 @@ var targetObjects string
 // are to be copied, and the progress begins with that.
 func (s *Shipper) attach(ctx context.Context) error {
 	err := s.tryAttach(ctx)
+	if state := session.SQLState(err); s.sub != nil && s.link == nil && (state == "42P01" || state == "3F000" || state == "42883") {
+		// the node's last other subscription may have taken the bookkeeping along
+		err = s.tryAttach(ctx)
+	}
 	var stop *StopError
 	if s.sub == nil || dblink.Classify(err) != dblink.Schema || errors.As(err, &stop) || errors.As(err, new(*GoneError)) {
 		return err

@@ -40,7 +40,7 @@ func (d *database) control(ctx, abandon context.Context, connected func()) error
 	if err = d.prepare(ctx, s); err != nil {
 		return err
 	}
-	c := &controller{database: d, session: s, ended: make(chan *loop, 1), generation: -1}
+	c := &controller{database: d, session: s, ended: make(chan *loop, 1), ending: make(map[int]bool), generation: -1}
 	if c.seen, err = presentPosition(ctx, s); err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ type controller struct {
 	generation int64           // of the configuration that the loops are of
 	asked      time.Time       // when leases were last asked for
 	ended      chan *loop      // loops that have ended by themselves
-	ending     int             // loops that have been told to
+	ending     map[int]bool    // subscriptions whose loop has been told to, and has their lease
 	house      housekeeping
 }
 
@@ -208,7 +208,7 @@ func (c *controller) remove(l *loop) {
 	if !l.running() {
 		return
 	}
-	c.ending++
+	c.ending[l.id] = true
 	l.cancel()
 	go func() {
 		<-l.done
@@ -223,7 +223,7 @@ func (c *controller) takeLeases(ctx, abandon context.Context) error {
 	idle := make(map[string]*loop)
 	var ids []string
 	for _, l := range c.subscriptions() {
-		if !l.running() {
+		if !l.running() && !c.ending[l.id] {
 			id := strconv.Itoa(l.id)
 			idle[id] = l
 			ids = append(ids, id)
@@ -271,7 +271,7 @@ func (c *controller) setWish(ctx context.Context, l *loop, wished bool) error {
 }
 
 func (c *controller) giveLease(ctx context.Context, l *loop) error {
-	c.ending--
+	delete(c.ending, l.id)
 	_, err := c.session.Query(ctx, "SELECT courier.give_lease($1::pg_catalog.int4)", strconv.Itoa(l.id))
 	return err
 }
@@ -284,7 +284,7 @@ func (c *controller) endAll() {
 			<-l.done
 		}
 	}
-	for ; c.ending > 0; c.ending-- {
+	for range c.ending {
 		<-c.ended
 	}
 	c.mu.Lock()
