@@ -160,23 +160,28 @@ comment on function courier.column_numbers(regclass, name[]) is 'numbers of the 
 -- as the owner of the extension, since anyone may rename columns of theirs.
 -- Writes nothing unless one was in a list or a filter: not even an UPDATE of no
 -- row, whose statement trigger would keep ALTER TABLE of any two tables, and all
--- configuration, waiting for each other.
+-- configuration, waiting for each other. Tables that inherit from the altered one
+-- are renamed with it, and the command does not name them.
 create function courier.follow_renamed_columns() returns event_trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    altered oid[];
     change record;
     expression text;
 begin
+    with recursive tree (relation) as (
+        select d.objid from pg_event_trigger_ddl_commands() d where d.classid = 'pg_class'::regclass
+        union
+        select i.inhrelid from pg_inherits i join tree on tree.relation = i.inhparent)
+    select array_agg(tree.relation) into altered from tree;
     for change in
         select t.set_name, t.relation, array_agg(a.attname order by a.attnum) as names,
                array_agg(a.attnum order by a.attnum) as numbers
-        from (select distinct d.objid from pg_event_trigger_ddl_commands() d
-              where d.classid = 'pg_class'::regclass) d
-        join courier.replication_set_table t on t.relation = d.objid
+        from courier.replication_set_table t
         join pg_attribute a on a.attrelid = t.relation and not a.attisdropped
-        where a.attnum = any (t.column_numbers) and a.attname <> all (t.columns)
+        where t.relation = any (altered) and a.attnum = any (t.column_numbers) and a.attname <> all (t.columns)
         group by t.set_name, t.relation
     loop
         update courier.replication_set_table t
@@ -185,10 +190,8 @@ begin
     end loop;
     for change in
         select t.set_name, t.relation, t.filter_id, t.row_filter
-        from (select distinct d.objid from pg_event_trigger_ddl_commands() d
-              where d.classid = 'pg_class'::regclass) d
-        join courier.replication_set_table t on t.relation = d.objid
-        where t.filter_id is not null
+        from courier.replication_set_table t
+        where t.relation = any (altered) and t.filter_id is not null
     loop
         -- it locks the table: for those of the command only, whatever the plan
         expression := courier.row_filter_expression(change.relation, change.filter_id);

@@ -22,14 +22,15 @@
 //
 //	state    insert   update   upsert          delete
 //	(none)   insert   update   upsert          delete
-//	insert   insert   insert   insert          gone (delete if KeepDeletes)
+//	insert   insert   insert   insert          gone
 //	update   update   update   upsert/update*  delete of the original key
 //	upsert   upsert   upsert   upsert          delete*
-//	delete   insert   update   insert          delete
-//	gone     insert   update   insert          gone (delete if KeepDeletes)
+//	delete   insert** update   insert**        delete
+//	gone     insert   update   insert          gone
 //
 // (update* if its key has changed, since then the target has it under another
-// key; delete* unless the key was another row's on the target.) An upsert that
-// changes its key leaves a delete of the old one behind. Values alias the chunks they were decoded from; nothing is copied but
-// rows that merge unchanged values.
+// key; delete* unless the key was another row's on the target; insert** or, with
+// Rewrites, update.) An upsert that changes its key leaves a delete of the old one
+// behind. Values alias the chunks they were decoded from; nothing is copied but rows
+// that merge unchanged values.
 package batch

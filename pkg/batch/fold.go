@@ -9,9 +9,10 @@ import (
 // Fold collects a batch. Its memory is reused from batch to batch; what
 // Segments returns is valid until Reset. It is not safe for concurrent use.
 type Fold struct {
-	// KeepDeletes makes a delete of a row inserted in the same segment stay a
-	// delete, for a target that may have got the row from a copy.
-	KeepDeletes bool
+	// Rewrites makes an update of a delete and an insert of the same row, for a
+	// target where others refer to it. Columns that only the target has keep their
+	// values, which they would not if the changes were applied one by one.
+	Rewrites bool
 
 	segments []Segment
 	current  Segment

@@ -91,13 +91,13 @@ func (t *table) add(f *Fold, c *change.Change, tx int) {
 	}
 	switch c.Op {
 	case change.Insert:
-		t.put(c, tx, inserted)
+		t.put(f, c, tx, inserted)
 	case change.Upsert:
-		t.put(c, tx, upserted)
+		t.put(f, c, tx, upserted)
 	case change.Update:
 		t.update(f, c, tx)
 	case change.Delete:
-		t.delete(f, c, tx)
+		t.delete(c, tx)
 	}
 }
 
@@ -117,7 +117,7 @@ func (t *table) create(e entity) {
 }
 
 // put folds an insert or an upsert.
-func (t *table) put(c *change.Change, tx int, as state) {
+func (t *table) put(f *Fold, c *change.Change, tx int, as state) {
 	hash := t.index.hash(t.keys, c.New)
 	e := t.find(hash, c.New)
 	if e == nil {
@@ -128,10 +128,14 @@ func (t *table) put(c *change.Change, tx int, as state) {
 	case gone:
 		*e = entity{hash: hash, key: c.New, row: c.New, tx: tx, state: inserted, vacated: true}
 	case deleted:
+		if f.Rewrites && !e.unsure {
+			e.state, e.row = updated, c.New
+			return
+		}
 		t.create(entity{hash: hash, key: c.New, row: c.New, tx: tx, state: inserted, vacated: true})
 	case updated: // the row is on the target
 		if sameKey(t.keys, e.orig, c.New) {
-			e.state = upserted
+			e.state, e.vacated = upserted, false
 		}
 		e.row = c.New
 	default:
@@ -156,7 +160,7 @@ func (t *table) update(f *Fold, c *change.Change, tx int) {
 	if !moves {
 		return
 	}
-	if t.mayBeThere(f, e) {
+	if t.mayBeThere(e) {
 		// The target may have the row under the key it leaves.
 		t.entities = append(t.entities, entity{orig: before, tx: tx, state: deleted, unsure: true})
 		e = t.find(hash, before)
@@ -165,9 +169,9 @@ func (t *table) update(f *Fold, c *change.Change, tx int) {
 }
 
 // mayBeThere reports whether the target may have a row under the key of an
-// entity that is inserted or upserted.
-func (t *table) mayBeThere(f *Fold, e *entity) bool {
-	return !e.vacated && (e.state == upserted || e.state == inserted && f.KeepDeletes)
+// entity that is upserted.
+func (t *table) mayBeThere(e *entity) bool {
+	return !e.vacated && e.state == upserted
 }
 
 // move puts an entity under the key of a tuple. One that is gone stays behind,
@@ -180,7 +184,7 @@ func (t *table) move(e *entity, tuple []change.Value) {
 	t.create(moved)
 }
 
-func (t *table) delete(f *Fold, c *change.Change, tx int) {
+func (t *table) delete(c *change.Change, tx int) {
 	hash := t.index.hash(t.keys, c.Old)
 	e := t.find(hash, c.Old)
 	if e == nil {
@@ -188,7 +192,7 @@ func (t *table) delete(f *Fold, c *change.Change, tx int) {
 		return
 	}
 	switch {
-	case t.mayBeThere(f, e):
+	case t.mayBeThere(e):
 		e.state, e.row, e.orig, e.unsure = deleted, nil, c.Old, true
 	case e.state == inserted || e.state == upserted:
 		e.state, e.row = gone, nil

@@ -85,9 +85,10 @@ func (c *cutter) next(ctx context.Context) (*piece, error) {
 func (c *cutter) cut(ctx context.Context) (*piece, error) {
 	s := c.shipper
 	s.fold.Reset()
+	s.fold.Rewrites = s.deferred != nil
 	s.changes = s.changes[:0]
 	c.decoder.Recycle()
-	p := &piece{rows: s.slowUntil != place{}, counts: newCounts(), unit: c.stream}
+	p := &piece{rows: s.slowUntil != place{} && (s.deferred == nil || s.runs), counts: newCounts(), unit: c.stream}
 	if p.unit == nil {
 		p.unit = p
 	}

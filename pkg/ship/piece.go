@@ -102,8 +102,8 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 	if len(p.missed) > 0 {
 		script.Append(s.noteMissed(p.missed))
 	}
-	if sql := s.deferConstraints(p); sql != "" {
-		script.Append(sql)
+	if p.unit == p && s.deferred != nil {
+		script.Append("SET CONSTRAINTS ALL DEFERRED")
 	}
 	p.own = len(script.Statements())
 	if err := c.renderChanges(p); err != nil {
@@ -129,16 +129,40 @@ func (c *cutter) renderChanges(p *piece) error {
 		s.catalog.forgetRemote()
 		return nil
 	}
-	if p.rows {
+	switch {
+	case p.rows && s.deferred != nil:
+		return s.renderRuns(p, c.lookup, options)
+	case p.rows:
 		return s.renderRows(p, c.lookup, options)
 	}
+	return s.renderFolded(p, c.lookup, options)
+}
+
+// renderFolded writes the net effect of what was folded.
+func (s *Shipper) renderFolded(p *piece, targets render.Targets, options *render.Options) error {
 	segments := s.fold.Segments()
 	for i := range segments {
-		if err := p.script.Segment(&segments[i], c.lookup, options); err != nil {
+		if err := p.script.Segment(&segments[i], targets, options); err != nil {
 			return unfit(p, nil, "", err)
 		}
 	}
 	return nil
+}
+
+// renderRuns writes the shipper's numbered changes in their order, neighbouring ones
+// of a kind and a table as one statement.
+func (s *Shipper) renderRuns(p *piece, targets render.Targets, options *render.Options) error {
+	for i := range s.changes {
+		c := &s.changes[i]
+		if i > 0 && (c.change.Op != s.changes[i-1].change.Op || c.change.Relation != s.changes[i-1].change.Relation) {
+			if err := s.renderFolded(p, targets, options); err != nil {
+				return err
+			}
+			s.fold.Reset()
+		}
+		s.fold.Add(&c.change, c.tx)
+	}
+	return s.renderFolded(p, targets, options)
 }
 
 func (s *Shipper) renderOptions() *render.Options {

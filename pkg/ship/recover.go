@@ -129,7 +129,7 @@ func (s *Shipper) recover(ctx context.Context, err error, attempt int) error {
 			break
 		}
 		stop := s.stopAtStatement(ctx, f)
-		if s.deferred != nil { // what it says without deferring names the row
+		if s.deferred != nil { // what it says row by row names the row
 			stop, s.deferred = s.deferred, nil
 		}
 		if f.piece.pass != nil || !s.sub.Options.setsAside() && !s.letters.skips(place{stop.K, stop.XID}) {
@@ -176,7 +176,7 @@ func (s *Shipper) sessionClosed() bool {
 // transaction at fault. False says that it is found: the unit's first one.
 func (s *Shipper) narrow(f *failure) bool {
 	p, unit := f.piece, f.piece.unit
-	if p.pass != nil {
+	if p.pass != nil || s.deferred != nil {
 		return false
 	}
 	if !p.rows {
@@ -200,26 +200,26 @@ func (s *Shipper) narrow(f *failure) bool {
 	return true
 }
 
-// postpone has the transaction at fault shipped once more, with those constraints
-// checked at its end that can be: the source may have deferred them.
+// postpone has the transaction at fault shipped twice more, closer to how it was on the
+// source: with those constraints checked at its end that can be, which it may have
+// deferred, and with several changes as one statement, for a statement may write rows
+// that refer to each other, or a row anew that others refer to. First its net effect,
+// then neighbouring changes of a kind and a table.
 func (s *Shipper) postpone(ctx context.Context, f *failure) bool {
 	at := f.piece.places[0]
-	if s.link.Replica || f.piece.pass != nil || s.deferred != nil || !strings.HasPrefix(session.SQLState(f.err), "23") {
+	switch {
+	case s.link.Replica || f.piece.pass != nil || !strings.HasPrefix(session.SQLState(f.err), "23"):
 		return false
+	case s.deferred == nil:
+		s.deferred, s.runs = s.stopAtStatement(ctx, f), false
+		s.deferred.XID, s.deferred.K = at.xid, at.k
+		s.limit = 1
+		return true
+	case !s.runs:
+		s.runs = true
+		return true
 	}
-	s.deferred = s.stopAtStatement(ctx, f)
-	s.deferred.XID, s.deferred.K = at.xid, at.k
-	s.limit = 1
-	return true
-}
-
-// deferConstraints is the statement that a unit begins with that postpone wants
-// to be shipped, or "".
-func (s *Shipper) deferConstraints(p *piece) string {
-	if s.deferred == nil || p.unit != p || len(p.places) == 0 || p.places[0] != (place{s.deferred.K, s.deferred.XID}) {
-		return ""
-	}
-	return "SET CONSTRAINTS ALL DEFERRED"
+	return false
 }
 
 // slowDown lets a unit be shipped again row by row. That is nothing to tell an

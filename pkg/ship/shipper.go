@@ -84,8 +84,9 @@ type Shipper struct {
 	schema    int   // metadata reloads since the last success
 
 	// The stop that a transaction would be, which is shipped once more with its
-	// constraints deferred.
+	// constraints deferred: its net effect, or in runs of a kind and a table.
 	deferred *StopError
+	runs     bool
 
 	shipped     int64
 	statistics  *Statistics

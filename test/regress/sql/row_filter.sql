@@ -173,6 +173,16 @@ insert into shop.item (id, title, cost) values (90, 'renamed', 90), (91, 'out', 
 select courier.ship('s');
 select target('select id || '' '' || title from shop.item order by id');
 
+-- by the parent's name
+begin;
+create table shop.base (id int primary key, name text, cost int);
+create table shop.heir (primary key (id)) inherits (shop.base);
+select courier.replication_set_add_table('default', 'shop.heir', '{id,name}', 'cost > 10');
+alter table shop.base rename column name to title;
+alter table shop.base rename column cost to price;
+select columns, row_filter from courier.replication_set_table where relation = 'shop.heir'::regclass;
+rollback;
+
 -- columns that are in use can't be dropped or altered unnoticed
 alter table shop.item drop column cost;
 -- (which of those that use it is named first is up to their OIDs)

@@ -104,6 +104,22 @@ commit;
 select * from ship();
 delete from shop.tree where id in (100, 50, 75, 60, 2);
 select * from ship();
+-- to each other, by one statement; then others to them
+insert into shop.tree values (200, 201), (201, 200);
+update shop.tree set up = 200 where id = 1;
+select * from ship();
+-- one that others refer to is written anew by one statement
+with gone as (delete from shop.tree where id = 200 returning *) insert into shop.tree select id, up, 'again' from gone;
+insert into shop.tree values (202, 203), (203, 202);
+update shop.tree set up = 202 where id = 201;
+select * from ship();
+begin;
+insert into shop.tree values (300, 301), (301, 300);
+update shop.tree set up = 300 where id = 1;
+update shop.tree set v = 'moved' where id = 200;
+delete from shop.tree where id in (200, 201);
+commit;
+select * from ship();
 -- circles
 begin;
 insert into shop.man values (1, null), (2, null);
