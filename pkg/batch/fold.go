@@ -108,6 +108,7 @@ func (f *Fold) truncate(c *change.Change, tx int) {
 	if n := len(f.current.Truncates); n > 0 {
 		last := &f.current.Truncates[n-1]
 		if last.Restart == c.Restart && last.Cascade == c.Cascade && last.Where == "" && c.Where == "" {
+			last.Uncopied = append(last.Uncopied, c.Uncopied...)
 			for _, relation := range c.Truncated {
 				if !slices.Contains(last.Relations, relation) {
 					last.Relations = append(last.Relations, relation)
@@ -117,7 +118,7 @@ func (f *Fold) truncate(c *change.Change, tx int) {
 		}
 	}
 	f.current.Truncates = append(f.current.Truncates, Truncate{
-		Relations: slices.Clone(c.Truncated), Restart: c.Restart, Cascade: c.Cascade, Where: c.Where, Tx: tx,
+		Relations: slices.Clone(c.Truncated), Uncopied: slices.Clone(c.Uncopied), Restart: c.Restart, Cascade: c.Cascade, Where: c.Where, Tx: tx,
 	})
 }
 

@@ -36,6 +36,7 @@ type Table struct {
 // Truncate empties tables by one statement.
 type Truncate struct {
 	Relations        []*change.Relation
+	Uncopied         []change.Uncopied
 	Restart, Cascade bool
 	Where            string // as in change.Change
 	Tx               int

@@ -70,6 +70,9 @@ type Change struct {
 	Filters []FilterResult
 
 	Truncated []*Relation // Truncate
+	// Uncopied are others that a Truncate empties, of which the target has got
+	// nothing yet.
+	Uncopied []Uncopied
 	// Where is the condition, in SQL, of the rows of the one table that a
 	// Truncate removes, a partition's; "": all rows. Deparsed under search_path
 	// = pg_catalog.
@@ -79,6 +82,12 @@ type Change struct {
 	Payload []byte // Event; aliases the chunk
 
 	Command *Command // DDL
+}
+
+// Uncopied is a table that waits for its copy.
+type Uncopied struct {
+	*Relation
+	KeepRows bool // those that the target has, whoever they are from
 }
 
 // FilterResult says which rows of a change a row filter lets in. A row that the

@@ -125,6 +125,10 @@ func TestSetBased(t *testing.T) {
 		{"truncate what others inherit from", []change.Change{{Op: change.Truncate, Truncated: []*change.Relation{logs, pairs}}},
 			`SELECT courier_target.check_deferred(ARRAY['"public"."logs"', '"public"."pairs"']::pg_catalog.regclass[])` + ";\n" +
 				`TRUNCATE TABLE ONLY "public"."logs", "public"."pairs"`},
+		{"truncate with what is to be copied", []change.Change{{Op: change.Truncate, Truncated: []*change.Relation{pairs}, Restart: true,
+			Uncopied: []change.Uncopied{{Relation: logs, KeepRows: true}, {Relation: whole}}}},
+			`SELECT courier_target.check_deferred(ARRAY['"public"."pairs"']::pg_catalog.regclass[])` + ";\n" +
+				`SELECT courier_target.truncate_with('TRUNCATE TABLE "public"."pairs"', ' RESTART IDENTITY', ARRAY['"public"."logs"', '"public"."whole"'], ARRAY[true, false])`},
 		{"truncate a partition", []change.Change{{Op: change.Truncate, Truncated: []*change.Relation{pairs}, Where: "(a = 1)"}},
 			`DELETE FROM "public"."pairs" WHERE (a = 1)`},
 		{"delete by the whole row", []change.Change{del(whole, "1", "∅")},

@@ -17,7 +17,7 @@ func (s *Script) Change(c *change.Change, index, tx int, targets Targets, option
 		return nil
 	case change.Truncate:
 		info.Rows = 0
-		truncate := batch.Truncate{Relations: c.Truncated, Restart: c.Restart, Cascade: c.Cascade, Where: c.Where}
+		truncate := batch.Truncate{Relations: c.Truncated, Uncopied: c.Uncopied, Restart: c.Restart, Cascade: c.Cascade, Where: c.Where}
 		return s.truncate(&truncate, info, targets)
 	}
 	t, err := targets.Target(c.Relation)

@@ -1,6 +1,8 @@
 package render
 
 import (
+	"strconv"
+
 	"github.com/pg-courier/pg_courier/pkg/batch"
 	"github.com/pg-courier/pg_courier/pkg/change"
 )
@@ -12,6 +14,9 @@ import (
 // inheritance brought in too, so neither is asked for: a table of the target that
 // the source knows nothing of is never emptied. If a foreign key stands against
 // that, the statement fails.
+//
+// Tables that wait for their copy are named too, if the target has them: others may
+// refer to them, or they to others.
 //
 // What earlier changes have left to be checked by the commit is checked first:
 // PostgreSQL does not truncate a table that waits for that. On the source they may
@@ -56,13 +61,33 @@ func (s *Script) truncate(truncate *batch.Truncate, info Statement, targets Targ
 	}
 	s.write("]::pg_catalog.regclass[])")
 	s.begin(info)
-	s.write("TRUNCATE TABLE ")
-	s.text = append(s.text, list...)
+	command, options := append([]byte("TRUNCATE TABLE "), list...), ""
 	if truncate.Restart {
-		s.write(" RESTART IDENTITY")
+		options += " RESTART IDENTITY"
 	}
 	if truncate.Cascade {
-		s.write(" CASCADE")
+		options += " CASCADE"
 	}
+	if len(truncate.Uncopied) == 0 {
+		s.text = append(append(s.text, command...), options...)
+		return nil
+	}
+	s.write("SELECT courier_target.truncate_with(")
+	s.text = appendLiteral(s.text, command)
+	s.write(", ", "'", options, "', ARRAY[")
+	for i, table := range truncate.Uncopied {
+		if i > 0 {
+			s.write(", ")
+		}
+		s.text = appendLiteral(s.text, appendName(nil, table.Schema, table.Name))
+	}
+	s.write("], ARRAY[")
+	for i, table := range truncate.Uncopied {
+		if i > 0 {
+			s.write(", ")
+		}
+		s.write(strconv.FormatBool(table.KeepRows))
+	}
+	s.write("])")
 	return nil
 }

@@ -270,8 +270,17 @@ func (c lookup) Shape(id uint32) (*change.Relation, error) {
 
 // wants reports whether a change of a table, made by a transaction, is shipped.
 func (c *catalog) wants(relation *change.Relation, op change.Op, xid uint64) bool {
+	return c.concerned(relation, op, xid) && (!c.pending[relation.OID] || c.kept[relation.OID])
+}
+
+// waits reports whether it is not only because the table's copy brings it.
+func (c *catalog) waits(relation *change.Relation, op change.Op, xid uint64) bool {
+	return c.concerned(relation, op, xid) && c.pending[relation.OID] && !c.kept[relation.OID]
+}
+
+func (c *catalog) concerned(relation *change.Relation, op change.Op, xid uint64) bool {
 	table := c.tables[relation.OID]
-	return table != nil && (!c.pending[relation.OID] || c.kept[relation.OID]) && table.Filter.Allows(op) && !table.Added.Visible(xid)
+	return table != nil && table.Filter.Allows(op) && !table.Added.Visible(xid)
 }
 
 // unknown lists those relations whose target has not been looked at.

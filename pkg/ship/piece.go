@@ -206,6 +206,7 @@ func (s *Shipper) addNumbered(c change.Change, tx int) {
 		if last.tx == tx && last.change.Op == change.Truncate && last.change.Restart == c.Restart &&
 			last.change.Cascade == c.Cascade && last.change.Where == "" && c.Where == "" {
 			last.change.Truncated = append(last.change.Truncated, c.Truncated...)
+			last.change.Uncopied = append(last.change.Uncopied, c.Uncopied...)
 			return
 		}
 	}

@@ -51,6 +51,9 @@ func (t *taker) take(ch *change.Change) error {
 			t.counted(relation).countCaptured(ch.Op, !t.lookup.wants(relation, ch.Op, xid))
 		}
 		ch.Truncated = slices.DeleteFunc(ch.Truncated, func(relation *change.Relation) bool {
+			if ch.Where == "" && t.lookup.waits(relation, ch.Op, xid) {
+				ch.Uncopied = append(ch.Uncopied, change.Uncopied{Relation: relation, KeepRows: s.onExisting(relation.OID) == existingError})
+			}
 			return !t.lookup.wants(relation, ch.Op, xid)
 		})
 		for _, relation := range ch.Truncated {
@@ -61,6 +64,9 @@ func (t *taker) take(ch *change.Change) error {
 			p.counts.of(relation.OID).shipped.add(ch.Op)
 		}
 		if len(ch.Truncated) == 0 {
+			if len(ch.Uncopied) > 0 {
+				t.add(ch) // to be part of its neighbour, or nothing
+			}
 			return nil
 		}
 	default:

@@ -230,6 +230,34 @@ $courier$;
 COMMENT ON FUNCTION courier_target.check_deferred(pg_catalog.regclass[]) IS
     'Checks what constraints of these tables have put off until the commit, so that they can be truncated.';
 
+CREATE OR REPLACE FUNCTION courier_target.truncate_with(
+    command pg_catalog.text, options pg_catalog.text, uncopied pg_catalog.text[], keep_rows pg_catalog.bool[])
+RETURNS pg_catalog.void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $courier$
+DECLARE
+    relation record;
+    filled bool;
+BEGIN
+    FOR relation IN
+        SELECT c.oid::regclass AS name, c.relkind = 'p' AS partitioned, u.keep_rows
+        FROM unnest(uncopied, truncate_with.keep_rows) AS u (name, keep_rows) JOIN pg_class c ON c.oid = to_regclass(u.name)
+        WHERE c.relkind IN ('r', 'p')
+    LOOP
+        filled := false;
+        IF relation.keep_rows THEN
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s)', relation.name) INTO filled;
+        END IF;
+        IF NOT filled THEN
+            command := command || CASE WHEN relation.partitioned THEN ', ' ELSE ', ONLY ' END || relation.name;
+        END IF;
+    END LOOP;
+    EXECUTE command || options;
+END
+$courier$;
+COMMENT ON FUNCTION courier_target.truncate_with(pg_catalog.text, pg_catalog.text, pg_catalog.text[], pg_catalog.bool[]) IS
+    'Truncates tables, with those that wait for their copy, unless these keep rows that they have.';
+
 CREATE OR REPLACE FUNCTION courier_target.drop_indexes(
     subscription pg_catalog.uuid, relation pg_catalog.oid, target pg_catalog.regclass)
 RETURNS pg_catalog.int8 LANGUAGE plpgsql

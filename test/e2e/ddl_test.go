@@ -228,3 +228,22 @@ func TestDropWithLiveSubscription(t *testing.T) {
 	eventually(t, "the sidecar to notice", func() bool { return strings.Contains(courier.log.String(), "extension") })
 	courier.stop()
 }
+
+// A table that DDL has made waits for its copy when it is truncated together with the
+// one that it refers to.
+func TestTruncateWithTableToBeCopied(t *testing.T) {
+	r := startReplica(t)
+	r.onBoth("CREATE TABLE parent (id int PRIMARY KEY)")
+	r.onSource("SELECT courier.alter_replication_set('default', ddl => 'auto')")
+	r.onSource("SELECT courier.replication_set_add_schema('default', 'public')")
+	r.add("default", "parent")
+	r.subscribe("{default}", true)
+	r.onSource("INSERT INTO parent VALUES (1), (2)")
+	r.ship()
+	r.onSource("CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent); INSERT INTO child VALUES (1, 1)")
+	r.onSource("TRUNCATE parent CASCADE")
+	r.onSource("INSERT INTO parent VALUES (3); INSERT INTO child VALUES (3, 3)")
+	r.ship()
+	r.requireEqual("parent", "child")
+	require.Equal(t, "1", r.targetValue("SELECT count(*) FROM child"))
+}
