@@ -34,7 +34,6 @@ begin
     return courier.find_subscription(subscription_name);
 end
 $$;
-revoke execute on function courier.configure_subscription(text) from public;
 comment on function courier.configure_subscription(text) is
     'the subscription of that name, for an administrator who changes something about it';
 
