@@ -63,6 +63,14 @@ func TestScenariosAndSystemsAreNamedOnce(t *testing.T) {
 	}
 }
 
+// TestContentsAreThoseOfTheRow: an alias that a column bears would stand for that
+// column alone.
+func TestContentsAreThoseOfTheRow(t *testing.T) {
+	for _, table := range []*table{accounts, customers, orders, items, wide, mixed} {
+		require.NotContains(t, strings.FieldsFunc(table.columns, func(r rune) bool { return r == ' ' || r == ',' || r == '\n' }), wholeRow, table.name)
+	}
+}
+
 // measured is a report of two rounds in which pg_courier is 2 and 4 times as fast,
 // and its p50 half as long.
 func measured() *report {
