@@ -64,7 +64,8 @@ var scenarios = []scenario{
 	},
 	{
 		name: "copy", title: "Initial copy", reference: reference,
-		about: "A table has rows when shipping starts; timed until the target has them, of pg_courier until they are counted, too. " +
+		about: "A table has rows when its subscription is created; timed from there until the target has them and the table is ready, " +
+			"of pg_courier until they are counted, too, and the subscription is streaming. Both write it to disk by then. " +
 			"pg_courier copies one chunk at once and then several; COPY from one psql into another is the practical limit.",
 		metrics: append([]metric{shippedRows}, costs...),
 		run:     (*bench).initialCopy,
