@@ -16,7 +16,7 @@ func TestGoalsAreAboutSomething(t *testing.T) {
 		s := findScenario(g.scenario)
 		require.NotNil(t, s, "%+v", g)
 		require.True(t, (g.atLeast == 0) != (g.atMost == 0), "%+v", g)
-		names := append(append(systemNames(), captureNames()...), commitPeers[0].name, "")
+		names := append(append(systemNames(), captureNames()...), commitPeers[0].name, comparisonPeers[0].name, "")
 		require.Contains(t, names, g.against)
 		if g.metric != "" {
 			require.True(t, containsMetric(s.metrics, g.metric), "%+v", g)

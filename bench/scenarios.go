@@ -71,6 +71,21 @@ var scenarios = []scenario{
 		run:     (*bench).initialCopy,
 	},
 	{
+		name: "compare", title: "Comparing equal tables", reference: comparisonPeers[0].name, ours: ownComparison,
+		about: "A table is equal on both sides, and nobody writes to it. courier.compare says so; beside it, MD5 of each row's text, added up in the server: " +
+			"the cheapest statement that tells whether there is a difference, and nothing of where. CPU is that of a row. " +
+			"The table of accounts has five times as many rows as a backlog.",
+		metrics: []metric{
+			{key: "seconds", title: "time", unit: "s", digits: 2, less: true},
+			{key: "cpu", title: "CPU of both servers", unit: "µs", digits: 2, less: true},
+			{key: "source_cpu", title: "source CPU", unit: "µs", digits: 2},
+			{key: "target_cpu", title: "target CPU", unit: "µs", digits: 2},
+			{key: "source_mb", title: "source memory", unit: "MB"},
+			{key: "target_mb", title: "target memory", unit: "MB"},
+		},
+		run: (*bench).measureComparison,
+	},
+	{
 		name: "link", title: "Catch-up over a link with a delay", reference: reference,
 		about: "As catch-up, through a proxy between the servers, first without, then with a delay of 50 ms a round trip.",
 		metrics: append([]metric{
