@@ -16,7 +16,7 @@ func TestGoalsAreAboutSomething(t *testing.T) {
 		s := findScenario(g.scenario)
 		require.NotNil(t, s, "%+v", g)
 		require.True(t, (g.atLeast == 0) != (g.atMost == 0), "%+v", g)
-		names := append(append(systemNames(), captureNames()...), commitPeers[0].name, "")
+		names := append(append(systemNames(), captureNames()...), commitPeers[0].name, comparisonPeers[0].name, "")
 		require.Contains(t, names, g.against)
 		if g.metric != "" {
 			require.True(t, containsMetric(s.metrics, g.metric), "%+v", g)
@@ -60,6 +60,14 @@ func TestScenariosAndSystemsAreNamedOnce(t *testing.T) {
 		for _, name := range s.systems {
 			require.Contains(t, systemNames(), name)
 		}
+	}
+}
+
+// TestContentsAreThoseOfTheRow: an alias that a column bears would stand for that
+// column alone.
+func TestContentsAreThoseOfTheRow(t *testing.T) {
+	for _, table := range []*table{accounts, customers, orders, items, wide, mixed} {
+		require.NotContains(t, strings.FieldsFunc(table.columns, func(r rune) bool { return r == ' ' || r == ',' || r == '\n' }), wholeRow, table.name)
 	}
 }
 

@@ -32,8 +32,8 @@ const (
 // inLanes is what pg_courier is called that copies several chunks at once.
 func inLanes(system string) string { return fmt.Sprintf("%s, %d workers", system, copyLanes) }
 
-// copiesItself is a shipper that can say when a copy is done. Of others it is,
-// when the last row has arrived.
+// copiesItself is a shipper that can say when a copy is done and changes are
+// shipped from then on. Of others it is done when the last row has arrived.
 type copiesItself interface {
 	copiesDone(ctx context.Context) error
 }
@@ -100,7 +100,9 @@ func (b *bench) copyTable(ctx context.Context, s *system, t *table, rows, worker
 			return err
 		}
 		if c, ok := shipper.(copiesItself); ok {
-			return c.copiesDone(ctx)
+			if err := c.copiesDone(ctx); err != nil {
+				return err
+			}
 		}
 		return p.awaitArrival(ctx, shipper, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s WHERE %s = %d)", t.name, t.key, rows))
 	})
@@ -162,11 +164,13 @@ func copyThroughPipe(ctx context.Context, s *system, t *table, rows int, fill fu
 	})
 }
 
-// copiesDone waits until the tables count as copied, their rows counted.
+// copiesDone waits until the tables count as copied, their rows counted, and the
+// subscription is streaming.
 func (p *pair) copiesDone(ctx context.Context, s shipper) error {
 	look := time.Now().Add(faultEvery)
 	return poll(ctx, func() (bool, error) {
-		done, err := p.source.text(ctx, "SELECT (count(*) > 0 AND count(*) = count(*) FILTER (WHERE state = 'copied'))::text FROM courier.copy_status")
+		done, err := p.source.text(ctx, `SELECT (count(*) > 0 AND count(*) = count(*) FILTER (WHERE state = 'copied')
+			AND (SELECT state = 'streaming' FROM courier.subscription_status))::text FROM courier.copy_status`)
 		if err != nil || done == "true" {
 			return true, err
 		}

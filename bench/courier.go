@@ -9,30 +9,38 @@ import (
 	"syscall"
 )
 
+// subscriptionName is that of the pair's subscription.
+func (p *pair) subscriptionName() string { return fmt.Sprintf("s%d", p.number) }
+
 // subscribe makes a subscription of a pair's tables, disabled, that the given
-// kind of driver ships.
+// kind of driver ships. One that copies is left to be created: that is part of
+// the copy.
 func (p *pair) subscribe(ctx context.Context, driver string) (name string, err error) {
-	name = fmt.Sprintf("s%d", p.number)
-	node := fmt.Sprintf("target%d", p.number)
+	name = p.subscriptionName()
+	statements := []string{
+		"CREATE EXTENSION IF NOT EXISTS pg_courier CASCADE",
+		fmt.Sprintf("SELECT courier.set_local_node('source%d')", p.sourceNumber),
+		fmt.Sprintf("SELECT courier.create_node('target%d', '%s')", p.number, p.targetFromSource().conninfo()),
+	}
+	for _, t := range p.tables {
+		statements = append(statements, fmt.Sprintf("SELECT courier.replication_set_add_table('default', '%s')", t.name))
+	}
+	if !p.copies {
+		statements = append(statements, p.creation(driver, false))
+	}
+	return name, p.source.exec(ctx, strings.Join(statements, ";\n"))
+}
+
+// creation is the statement that creates the pair's subscription.
+func (p *pair) creation(driver string, enabled bool) string {
 	options := fmt.Sprintf(`{"driver": "%s"`, driver)
 	for option, n := range map[string]int{"batch_rows": p.batchRows, "copy_workers": p.copyWorkers} {
 		if n > 0 {
 			options += fmt.Sprintf(`, "%s": %d`, option, n)
 		}
 	}
-	options += "}"
-	statements := []string{
-		"CREATE EXTENSION IF NOT EXISTS pg_courier CASCADE",
-		fmt.Sprintf("SELECT courier.set_local_node('source%d')", p.sourceNumber),
-		fmt.Sprintf("SELECT courier.create_node('%s', '%s')", node, p.targetFromSource().conninfo()),
-	}
-	for _, t := range p.tables {
-		statements = append(statements, fmt.Sprintf("SELECT courier.replication_set_add_table('default', '%s')", t.name))
-	}
-	statements = append(statements, fmt.Sprintf(
-		"SELECT courier.create_subscription('%s', '%s', copy_data => %t, enabled => false, options => '%s')",
-		name, node, p.copies, options))
-	return name, p.source.exec(ctx, strings.Join(statements, ";\n"))
+	return fmt.Sprintf("SELECT courier.create_subscription('%s', 'target%d', copy_data => %t, enabled => %t, options => '%s}')",
+		p.subscriptionName(), p.number, p.copies, enabled, options)
 }
 
 // worker is pg_courier with trigger capture, shipped by a background worker.
@@ -48,6 +56,9 @@ func newWorker(ctx context.Context, p *pair, _ *config) (shipper, error) {
 }
 
 func (w *worker) start(ctx context.Context) error {
+	if w.copies {
+		return w.source.exec(ctx, w.creation("worker", true))
+	}
 	return w.source.exec(ctx, "SELECT courier.alter_subscription_enable('"+w.name+"')")
 }
 
@@ -86,8 +97,11 @@ func newSidecar(ctx context.Context, p *pair, c *config) (shipper, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sidecar{pair: p, program: c.courier, sources: []string{p.source.SocketDSN(p.source.database)}},
-		p.source.exec(ctx, "SELECT courier.alter_subscription_enable('"+name+"')")
+	s := &sidecar{pair: p, program: c.courier, sources: []string{p.source.SocketDSN(p.source.database)}}
+	if p.copies {
+		return s, nil
+	}
+	return s, p.source.exec(ctx, "SELECT courier.alter_subscription_enable('"+name+"')")
 }
 
 // also lets it ship what another would.
@@ -99,7 +113,12 @@ func (s *sidecar) also(other *sidecar) {
 	}
 }
 
-func (s *sidecar) start(context.Context) (err error) {
+func (s *sidecar) start(ctx context.Context) (err error) {
+	if s.copies {
+		if err = s.source.exec(ctx, s.creation("sidecar", true)); err != nil {
+			return err
+		}
+	}
 	args := []string{"run"}
 	for _, source := range s.sources {
 		args = append(args, "--database", source)

@@ -21,6 +21,9 @@ var goals = slices.Concat(
 	[]goal{
 		{scenario: "copy", named: copied[0].title, against: reference, atLeast: 1},
 		{scenario: "copy", named: copied[0].title, system: inLanes(ours), against: reference, atLeast: 1.7},
+		// half as good: no more than twice the cost
+		{scenario: "compare", named: compared[0].title, metric: "seconds", against: comparisonPeers[0].name, atLeast: 0.5},
+		{scenario: "compare", named: compared[0].title, metric: "cpu", against: comparisonPeers[0].name, atLeast: 0.5},
 		{scenario: "latency", named: "200 transactions/s", metric: "p50", against: reference, atLeast: 1},
 		{scenario: "latency", named: "200 transactions/s", metric: "p99", against: reference, atLeast: 1},
 		{scenario: "backlog", named: "10 000 000 changes", metric: "flat", atMost: 120},

@@ -64,10 +64,26 @@ var scenarios = []scenario{
 	},
 	{
 		name: "copy", title: "Initial copy", reference: reference,
-		about: "A table has rows when shipping starts; timed until the target has them, of pg_courier until they are counted, too. " +
+		about: "A table has rows when its subscription is created; timed from there until the target has them and the table is ready, " +
+			"of pg_courier until they are counted, too, and the subscription is streaming. Both write it to disk by then. " +
 			"pg_courier copies one chunk at once and then several; COPY from one psql into another is the practical limit.",
 		metrics: append([]metric{shippedRows}, costs...),
 		run:     (*bench).initialCopy,
+	},
+	{
+		name: "compare", title: "Comparing equal tables", reference: comparisonPeers[0].name, ours: ownComparison,
+		about: "A table is equal on both sides, and nobody writes to it. courier.compare says so; beside it, MD5 of each row's text, added up in the server: " +
+			"the cheapest statement that tells whether there is a difference, and nothing of where. CPU is that of a row. " +
+			"The table of accounts has five times as many rows as a backlog.",
+		metrics: []metric{
+			{key: "seconds", title: "time", unit: "s", digits: 2, less: true},
+			{key: "cpu", title: "CPU of both servers", unit: "µs", digits: 2, less: true},
+			{key: "source_cpu", title: "source CPU", unit: "µs", digits: 2},
+			{key: "target_cpu", title: "target CPU", unit: "µs", digits: 2},
+			{key: "source_mb", title: "source memory", unit: "MB"},
+			{key: "target_mb", title: "target memory", unit: "MB"},
+		},
+		run: (*bench).measureComparison,
 	},
 	{
 		name: "link", title: "Catch-up over a link with a delay", reference: reference,

@@ -107,8 +107,12 @@ func (s *server) await(ctx context.Context, sql string) error {
 	})
 }
 
+// wholeRow is an alias of tables that none of their columns bears: as t it would be
+// the column t of table mixed.
+const wholeRow = "whole_row"
+
 // contents sums up a table, so that two of them can be compared.
 func (s *server) contents(ctx context.Context, table string) (string, error) {
 	return s.text(ctx, fmt.Sprintf(
-		`SELECT count(*) || ' rows, hash ' || coalesce(sum(hashtextextended(t::text, 0)), 0) FROM %s AS t`, table))
+		`SELECT count(*) || ' rows, hash ' || coalesce(sum(hashtextextended(`+wholeRow+`::text, 0)), 0) FROM %s AS `+wholeRow, table))
 }

@@ -118,6 +118,10 @@ func systemNames() []string {
 	return names
 }
 
+func findSystem(name string) *system {
+	return systems[slices.Index(systemNames(), name)]
+}
+
 // partOf says whether the system is measured in a scenario.
 func (s *system) partOf(scenario string) bool { return !slices.Contains(s.lacks, scenario) }
 

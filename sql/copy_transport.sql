@@ -12,6 +12,25 @@ REVOKE ALL ON FUNCTION courier.copy_send(pg_catalog.text, pg_catalog.text, pg_ca
 COMMENT ON FUNCTION courier.copy_send(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.tid, pg_catalog.text, pg_catalog.text[], pg_catalog.int4, pg_catalog.int4, pg_catalog.int4) IS
     'Runs a query that gives ctid and columns for the places $1 to $2, writes its rows as array literals between head and joints, and sends that like remote_send(), unless there is no row. Ends at about "most" bytes: next is where to go on, null at the end. A row larger than "largest" is not sent; if it is the first, sizes has those of its values.';
 
+CREATE FUNCTION courier.copy_read(
+    connection pg_catalog.text, query pg_catalog.text, first pg_catalog.tid, behind pg_catalog.tid,
+    head pg_catalog.text, joints pg_catalog.text[], most pg_catalog.int4, largest pg_catalog.int4,
+    OUT rows pg_catalog.int8, OUT bytes pg_catalog.int8, OUT next pg_catalog.tid, OUT sizes pg_catalog.int8[])
+RETURNS pg_catalog.record
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_copy_read';
+REVOKE ALL ON FUNCTION courier.copy_read(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.tid, pg_catalog.text, pg_catalog.text[], pg_catalog.int4, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.copy_read(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.tid, pg_catalog.text, pg_catalog.text[], pg_catalog.int4, pg_catalog.int4) IS
+    'As copy_send(), but keeps the statement with the link: it is made while the node works on another.';
+
+CREATE FUNCTION courier.copy_send_read(connection pg_catalog.text, silence pg_catalog.int4)
+RETURNS pg_catalog.void
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_copy_send_read';
+REVOKE ALL ON FUNCTION courier.copy_send_read(pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.copy_send_read(pg_catalog.text, pg_catalog.int4) IS
+    'Sends the statement that copy_read() has kept, like remote_send().';
+
 CREATE FUNCTION courier.copy_value_send(
     connection pg_catalog.text, query pg_catalog.text, place pg_catalog.tid, number pg_catalog.int4,
     "offset" pg_catalog.int8, most pg_catalog.int4, head pg_catalog.text, tail pg_catalog.text,

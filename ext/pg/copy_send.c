@@ -11,6 +11,9 @@
  *
  * Rows come in the order of their places, by a scan of the range alone: where
  * one statement ends, the next one goes on.
+ *
+ * While the node works on a statement the next one can be made: it is kept with
+ * the link until it is sent.
  */
 #include "pg_courier.h"
 
@@ -21,15 +24,19 @@
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "remote.h"
 #include "storage/itemptr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 
 PG_FUNCTION_INFO_V1(courier_copy_send);
+PG_FUNCTION_INFO_V1(courier_copy_read);
+PG_FUNCTION_INFO_V1(courier_copy_send_read);
 
 extern Datum courier_remote_send(PG_FUNCTION_ARGS);
 
@@ -68,6 +75,35 @@ raw_size(Datum value, int16 length)
 	return length == -1 ? (int64) toast_raw_datum_size(value) : 0;
 }
 
+/*
+ * Is what an output function writes never empty, never NULL, and without
+ * anything that has a meaning in an array literal?  Then it needs no quotes,
+ * which cost both sides more than a look at it would.
+ */
+static bool
+is_plain(Oid output)
+{
+	switch (output)
+	{
+		case F_BOOLOUT:
+		case F_INT2OUT:
+		case F_INT4OUT:
+		case F_INT8OUT:
+		case F_OIDOUT:
+		case F_FLOAT4OUT:
+		case F_FLOAT8OUT:
+		case F_NUMERIC_OUT:
+		case F_DATE_OUT:
+		case F_TIME_OUT:
+		case F_TIMESTAMP_OUT:
+		case F_TIMESTAMPTZ_OUT:
+		case F_UUID_OUT:
+			return true;
+		default:
+			return false;
+	}
+}
+
 /* Appends a value as an element of an array literal inside a string literal. */
 static void
 append_element(StringInfo buffer, const char *text)
@@ -92,6 +128,7 @@ typedef struct CopyColumns
 {
 	int			count;
 	FmgrInfo   *output;
+	bool	   *plain;			/* see is_plain() */
 	int16	   *length;
 	StringInfoData *literals;
 } CopyColumns;
@@ -101,6 +138,7 @@ look_at_columns(CopyColumns *columns, TupleDesc desc)
 {
 	columns->count = desc->natts - 1;
 	columns->output = palloc(sizeof(FmgrInfo) * columns->count);
+	columns->plain = palloc(sizeof(bool) * columns->count);
 	columns->length = palloc(sizeof(int16) * columns->count);
 	columns->literals = palloc(sizeof(StringInfoData) * columns->count);
 	for (int i = 0; i < columns->count; i++)
@@ -111,6 +149,7 @@ look_at_columns(CopyColumns *columns, TupleDesc desc)
 
 		getTypeOutputInfo(attribute->atttypid, &function, &is_varlena);
 		fmgr_info(function, &columns->output[i]);
+		columns->plain[i] = is_plain(function);
 		columns->length[i] = attribute->attlen;
 		initStringInfo(&columns->literals[i]);
 	}
@@ -131,27 +170,41 @@ append_row(CopyColumns *columns, Datum *values, bool *nulls, bool first)
 		if (nulls[i + 1])
 			appendStringInfoString(literal, "NULL");
 		else
-			append_element(literal, OutputFunctionCall(&columns->output[i],
-													   values[i + 1]));
+		{
+			char	   *text = OutputFunctionCall(&columns->output[i],
+												  values[i + 1]);
+
+			if (columns->plain[i])
+				appendStringInfoString(literal, text);
+			else
+				append_element(literal, text);
+		}
 		bytes += literal->len;
 	}
 	return bytes;
 }
 
-/* The statement: its head, and behind each literal what follows it. */
+/*
+ * The statement: its head, and behind each literal what follows it.  Made in
+ * the current memory context, and of the size it will have.
+ */
 static text *
 assemble(text *head, ArrayType *joints, CopyColumns *columns)
 {
 	StringInfoData statement;
 	Datum	   *parts;
 	int			nparts;
+	int			size = VARHDRSZ + VARSIZE_ANY_EXHDR(head);
 
 	deconstruct_array(joints, TEXTOID, -1, false, TYPALIGN_INT, &parts, NULL,
 					  &nparts);
 	if (nparts != columns->count)
 		elog(ERROR, "%d parts of a statement for %d columns", nparts,
 			 columns->count);
+	for (int i = 0; i < nparts; i++)
+		size += columns->literals[i].len + VARSIZE_ANY_EXHDR(DatumGetPointer(parts[i]));
 	initStringInfo(&statement);
+	enlargeStringInfo(&statement, size);
 	appendStringInfoSpaces(&statement, VARHDRSZ);
 	appendBinaryStringInfo(&statement, VARDATA_ANY(head),
 						   VARSIZE_ANY_EXHDR(head));
@@ -241,6 +294,59 @@ read_rows(Portal portal, CopyColumns *columns, int64 most, int64 largest,
 }
 
 /*
+ * Reads rows as the arguments of copy_send() say.  Returns the statement, made
+ * in a memory context, or NULL if there is no row.
+ */
+static text *
+read_statement(FunctionCallInfo fcinfo, MemoryContext into, CopyStop *stop)
+{
+	MemoryContext context = CurrentMemoryContext;
+	CopyColumns columns;
+	Portal		portal;
+	text	   *statement = NULL;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	portal = courier_copy_open(text_to_cstring(PG_GETARG_TEXT_PP(1)),
+							   PG_GETARG_DATUM(2), PG_GETARG_DATUM(3));
+	look_at_columns(&columns, portal->tupDesc);
+	read_rows(portal, &columns, PG_GETARG_INT32(6), PG_GETARG_INT32(7),
+			  context, stop);
+	SPI_cursor_close(portal);
+	if (stop->rows > 0)
+	{
+		MemoryContext old_context = MemoryContextSwitchTo(into);
+
+		statement = assemble(PG_GETARG_TEXT_PP(4), PG_GETARG_ARRAYTYPE_P(5),
+							 &columns);
+		MemoryContextSwitchTo(old_context);
+	}
+	SPI_finish();
+	MemoryContextSwitchTo(context);
+	return statement;
+}
+
+/* What both functions return. */
+static Datum
+stop_row(FunctionCallInfo fcinfo, CopyStop *stop)
+{
+	TupleDesc	desc;
+	Datum		values[4];
+	bool		nulls[4] = {0};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = Int64GetDatum(stop->rows);
+	values[1] = Int64GetDatum(stop->bytes);
+	values[2] = PointerGetDatum(stop->next);
+	nulls[2] = stop->next == NULL;
+	values[3] = PointerGetDatum(stop->sizes);
+	nulls[3] = stop->sizes == NULL;
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values,
+											 nulls));
+}
+
+/*
  * courier.copy_send(connection text, query text, first tid, behind tid,
  *		head text, joints text[], most int4, largest int4, silence int4)
  * → rows int8, bytes int8, next tid, sizes int8[]
@@ -250,39 +356,51 @@ read_rows(Portal portal, CopyColumns *columns, int64 most, int64 largest,
 Datum
 courier_copy_send(PG_FUNCTION_ARGS)
 {
-	MemoryContext context = CurrentMemoryContext;
-	TupleDesc	desc;
-	Datum		values[4];
-	bool		nulls[4] = {0};
-	CopyColumns columns;
 	CopyStop	stop = {0};
-	Portal		portal;
+	text	   *statement = read_statement(fcinfo, CurrentMemoryContext, &stop);
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-	portal = courier_copy_open(text_to_cstring(PG_GETARG_TEXT_PP(1)),
-							   PG_GETARG_DATUM(2), PG_GETARG_DATUM(3));
-	look_at_columns(&columns, portal->tupDesc);
-	read_rows(portal, &columns, PG_GETARG_INT32(6), PG_GETARG_INT32(7),
-			  context, &stop);
-	SPI_cursor_close(portal);
-	if (stop.rows > 0)
+	if (statement != NULL)
 		(void) DirectFunctionCall3(courier_remote_send, PG_GETARG_DATUM(0),
-								   PointerGetDatum(assemble(PG_GETARG_TEXT_PP(4),
-															PG_GETARG_ARRAYTYPE_P(5),
-															&columns)),
+								   PointerGetDatum(statement),
 								   PG_GETARG_DATUM(8));
-	SPI_finish();
-	MemoryContextSwitchTo(context);
+	PG_RETURN_DATUM(stop_row(fcinfo, &stop));
+}
 
-	values[0] = Int64GetDatum(stop.rows);
-	values[1] = Int64GetDatum(stop.bytes);
-	values[2] = PointerGetDatum(stop.next);
-	nulls[2] = stop.next == NULL;
-	values[3] = PointerGetDatum(stop.sizes);
-	nulls[3] = stop.sizes == NULL;
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
-													  values, nulls)));
+/*
+ * courier.copy_read(connection text, query text, first tid, behind tid,
+ *		head text, joints text[], most int4, largest int4)
+ * → as copy_send()
+ *
+ * Keeps the statement, in place of one that was kept before and not sent.
+ */
+Datum
+courier_copy_read(PG_FUNCTION_ARGS)
+{
+	CopyStop	stop = {0};
+	RemoteLink *link = courier_find_link(PG_GETARG_DATUM(0));
+
+	link->kept = NULL;
+	MemoryContextReset(link->keeping);
+	link->kept = read_statement(fcinfo, link->keeping, &stop);
+	PG_RETURN_DATUM(stop_row(fcinfo, &stop));
+}
+
+/*
+ * courier.copy_send_read(connection text, silence int4)
+ *
+ * Sends the statement that copy_read() has kept, like remote_send().
+ */
+Datum
+courier_copy_send_read(PG_FUNCTION_ARGS)
+{
+	RemoteLink *link = courier_find_link(PG_GETARG_DATUM(0));
+	text	   *statement = link->kept;
+
+	if (statement == NULL)
+		elog(ERROR, "there is no statement to send");
+	link->kept = NULL;
+	(void) DirectFunctionCall3(courier_remote_send, PG_GETARG_DATUM(0),
+							   PointerGetDatum(statement), PG_GETARG_DATUM(1));
+	MemoryContextReset(link->keeping);
+	PG_RETURN_VOID();
 }

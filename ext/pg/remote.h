@@ -68,6 +68,8 @@ typedef struct RemoteLink
 	TimestampTz moved_at;		/* when that was first seen to be so */
 	RemoteOutcome outcome;
 	MemoryContext context;		/* owns what the outcome points to */
+	text	   *kept;			/* a statement that is yet to be sent, or NULL */
+	MemoryContext keeping;		/* owns that */
 } RemoteLink;
 
 /* Takes the rows of a result that are in SPI_tuptable. */

@@ -52,6 +52,9 @@ courier_find_link(Datum connection)
 		MemoryContext context = AllocSetContextCreate(TopMemoryContext,
 													  "pg_courier link",
 													  ALLOCSET_SMALL_SIZES);
+		MemoryContext keeping = AllocSetContextCreate(TopMemoryContext,
+													  "pg_courier kept statement",
+													  ALLOCSET_SMALL_SIZES);
 
 		link = hash_search(links, name, HASH_ENTER, &found);
 		link->socket.fd = -1;
@@ -59,6 +62,8 @@ courier_find_link(Datum connection)
 		link->moved = 0;
 		link->moved_at = GetCurrentTimestamp();
 		link->context = context;
+		link->kept = NULL;
+		link->keeping = keeping;
 		memset(&link->outcome, 0, sizeof(link->outcome));
 	}
 	return link;
@@ -67,6 +72,7 @@ courier_find_link(Datum connection)
 static void
 forget_link(RemoteLink *link)
 {
+	MemoryContextDelete(link->keeping);
 	MemoryContextDelete(link->context);
 	(void) hash_search(links, link->name, HASH_REMOVE, NULL);
 }

@@ -269,14 +269,7 @@ func (c *Copier) Whole(ctx context.Context, s session.Session, link *dblink.Link
 			if !link.Busy() {
 				continue
 			}
-			outcome, err := link.Wait(ctx)
-			if err == nil && outcome.Err != nil {
-				err = outcome.Err
-			}
-			if err == nil {
-				err = l.check(outcome)
-			}
-			if err != nil {
+			if err := l.await(ctx); err != nil {
 				return err
 			}
 		}

@@ -50,11 +50,13 @@ type lane struct {
 	begun    bool   // the target's transaction
 	ending   bool   // its end is in flight
 	checked  int64  // rows of the statement in flight, or -1
+
+	ahead *dblink.Sent // what was read at next while the node worked, and is yet to be sent
 }
 
 // take begins a job.
 func (l *lane) take(j *Job) {
-	l.job, l.begun, l.ending, l.checked = j, false, false, -1
+	l.job, l.begun, l.ending, l.checked, l.ahead = j, false, false, -1, nil
 	existing := render.Fail
 	switch {
 	case j.anew:
@@ -87,14 +89,7 @@ func (l *lane) step(ctx context.Context) (done bool, err error) {
 		return true, nil
 	}
 	if l.link.Busy() {
-		outcome, err := l.link.Wait(ctx)
-		if err == nil && outcome.Err != nil {
-			err = outcome.Err
-		}
-		if err == nil {
-			err = l.check(outcome)
-		}
-		if err != nil {
+		if err := l.await(ctx); err != nil {
 			return false, &TableError{Table: l.job.table, Err: err}
 		}
 		if l.ending {
@@ -105,6 +100,26 @@ func (l *lane) step(ctx context.Context) (done bool, err error) {
 		return false, l.end(ctx)
 	}
 	return false, l.read(ctx)
+}
+
+// await waits for the statement in flight, and before that reads what comes next:
+// the node and the source's server work at the same time.
+func (l *lane) await(ctx context.Context) error {
+	if l.next != "" && l.ahead == nil {
+		read, err := l.link.ReadRows(ctx, l.rows())
+		if err != nil {
+			return err
+		}
+		l.ahead = &read
+	}
+	outcome, err := l.link.Wait(ctx)
+	if err == nil && outcome.Err != nil {
+		err = outcome.Err
+	}
+	if err == nil {
+		err = l.check(outcome)
+	}
+	return err
 }
 
 // check makes sure that the node has taken all rows of a statement.
@@ -135,11 +150,28 @@ func (l *lane) prologue() string {
 	return sql
 }
 
+// rows is what is to be read next.
+func (l *lane) rows() *dblink.Rows {
+	return &dblink.Rows{Query: l.query, First: l.next, Last: l.behind, Head: l.prologue() + l.insert.Head,
+		Joints: array(l.insert.Joints), Most: l.copier.sizes.statement, Largest: largestRow}
+}
+
+// send reads the next rows and sends them, or those that were read ahead.
+func (l *lane) send(ctx context.Context) (sent dblink.Sent, err error) {
+	if l.ahead == nil {
+		return l.link.SendRows(ctx, l.rows())
+	}
+	sent, l.ahead = *l.ahead, nil
+	if sent.Rows > 0 {
+		err = l.link.SendRead(ctx, &sent)
+	}
+	return sent, err
+}
+
 // read sends the next rows.
 func (l *lane) read(ctx context.Context) error {
 	begun := l.begun
-	sent, err := l.link.SendRows(ctx, &dblink.Rows{Query: l.query, First: l.next, Last: l.behind,
-		Head: l.prologue() + l.insert.Head, Joints: array(l.insert.Joints), Most: l.copier.sizes.statement, Largest: largestRow})
+	sent, err := l.send(ctx)
 	if err != nil {
 		return &TableError{Table: l.job.table, Err: err}
 	}

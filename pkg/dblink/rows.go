@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
+
+	"github.com/pg-courier/pg_courier/pkg/session"
 )
 
 // Rows is a statement that inserts rows of a local table; see
@@ -35,21 +38,55 @@ func (l *Link) SendRows(ctx context.Context, r *Rows) (Sent, error) {
 	if err != nil {
 		return Sent{}, fmt.Errorf("send rows to node %s: %w", l.node, err)
 	}
-	sent := Sent{Next: string(rows[0][2])}
-	numbers := []struct {
-		to   *int64
-		from []byte
-	}{{&sent.Rows, rows[0][0]}, {&sent.Bytes, rows[0][1]}}
-	for _, n := range numbers {
-		if *n.to, err = strconv.ParseInt(string(n.from), 10, 64); err != nil {
-			return Sent{}, fmt.Errorf("send rows to node %s: %w", l.node, err)
-		}
-	}
-	if sent.Sizes, err = parseNumbers(rows[0][3]); err != nil {
+	sent, err := sentOf(rows[0])
+	if err != nil {
 		return Sent{}, fmt.Errorf("send rows to node %s: %w", l.node, err)
 	}
 	l.busy, l.sent = sent.Rows > 0, int(sent.Bytes)
 	return sent, nil
+}
+
+// ReadRows reads rows as SendRows does, and keeps the statement for SendRead. The
+// link may be busy: so the rows are read while the node works. A statement that was
+// kept before and not sent is dropped.
+func (l *Link) ReadRows(ctx context.Context, r *Rows) (Sent, error) {
+	ctx = session.WithLimit(ctx, time.Minute+allowance(r.Most, slowestPace))
+	rows, err := l.session.Query(ctx, `SELECT rows, bytes, next, pg_catalog.array_to_string(sizes, ',')
+		FROM courier.copy_read($1, $2, $3::pg_catalog.tid, $4::pg_catalog.tid, $5, $6::pg_catalog.text[],
+		$7::pg_catalog.int4, $8::pg_catalog.int4)`,
+		l.name, r.Query, r.First, r.Last, r.Head, r.Joints, strconv.Itoa(r.Most), strconv.Itoa(r.Largest))
+	var sent Sent
+	if err == nil {
+		sent, err = sentOf(rows[0])
+	}
+	if err != nil {
+		return Sent{}, fmt.Errorf("read rows for node %s: %w", l.node, err)
+	}
+	return sent, nil
+}
+
+// SendRead starts the statement that ReadRows has kept, which must have rows.
+func (l *Link) SendRead(ctx context.Context, read *Sent) error {
+	_, err := l.sending(ctx, int(read.Bytes), "SELECT courier.copy_send_read($1, $2::pg_catalog.int4)",
+		l.name, milliseconds(l.bounds.silence))
+	if err != nil {
+		return fmt.Errorf("send rows to node %s: %w", l.node, err)
+	}
+	return nil
+}
+
+// sentOf reads what copy_send() and copy_read() give.
+func sentOf(row session.Row) (Sent, error) {
+	sent := Sent{Next: string(row[2])}
+	var err error
+	if sent.Rows, err = strconv.ParseInt(string(row[0]), 10, 64); err != nil {
+		return Sent{}, err
+	}
+	if sent.Bytes, err = strconv.ParseInt(string(row[1]), 10, 64); err != nil {
+		return Sent{}, err
+	}
+	sent.Sizes, err = parseNumbers(row[3])
+	return sent, err
 }
 
 // SendValue starts a statement with a slice of one value of a local row in it:
