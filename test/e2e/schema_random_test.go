@@ -63,6 +63,7 @@ func TestRandomSchemas(t *testing.T) {
 				}
 				schema := schemagen.New(seed+uint64(i), have.features)
 				if err := w.run(t.Context(), schema, schema.Steps); err != nil {
+					t.Logf("seed %d: %v", schema.Seed, err) // in full when all have ended
 					mu.Lock()
 					failed = append(failed, &schemaFailure{schema: schema, steps: schema.Steps, err: err})
 					mu.Unlock()
