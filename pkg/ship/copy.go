@@ -56,6 +56,7 @@ type copying struct {
 	missed     map[uint32]bool   // courier_target.missed_row may have keys
 	left       map[uint32]string // copies whose tables are not kept any more
 	notes      map[uint32]copyNote
+	since      time.Time // when it was begun to copy what the next notes tell of
 }
 
 // reset forgets what is read anew.
@@ -105,6 +106,7 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 				return err
 			}
 		}
+		s.startPace()
 		if err := s.copyEpoch(ctx); err != nil {
 			return err
 		}
