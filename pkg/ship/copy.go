@@ -339,7 +339,7 @@ func (s *Shipper) copyJobs(ctx context.Context, tables []*Table) ([]*copydata.Jo
 			return nil, s.explainDrift(ctx, table, err)
 		}
 		if !byKey { // any more
-			if err = s.restartWhole(ctx, described); err != nil {
+			if err = s.restartTable(ctx, described, "a table can't be copied in chunks any more"); err != nil {
 				return nil, err
 			}
 			continue
@@ -368,9 +368,15 @@ func (s *Shipper) copyJobs(ctx context.Context, tables []*Table) ([]*copydata.Jo
 			}
 		}
 		if s.copying.missed[table.OID] {
-			rows, err := s.missedRows(ctx, plan)
+			rows, rekeyed, err := s.missedRows(ctx, plan)
 			if err != nil {
 				return nil, err
+			}
+			if rekeyed {
+				if err = s.restartTable(ctx, plan, "a table got another key while it was copied"); err != nil {
+					return nil, err
+				}
+				continue
 			}
 			jobs = append(jobs, rows...)
 		}

@@ -80,7 +80,7 @@ CREATE TABLE IF NOT EXISTS courier_target.missed_row (
 COMMENT ON TABLE courier_target.missed_row IS 'Rows that were changed while their table was being copied, by changes that do not hold all of the row: to be copied once more.';
 COMMENT ON COLUMN courier_target.missed_row.subscription IS 'The subscription, as in progress.';
 COMMENT ON COLUMN courier_target.missed_row.relation IS 'OID of the table on the source.';
-COMMENT ON COLUMN courier_target.missed_row.key IS 'Key of the row.';
+COMMENT ON COLUMN courier_target.missed_row.key IS 'Key of the row: the values, then the names of the columns.';
 
 CREATE TABLE IF NOT EXISTS courier_target.dropped_index (
     subscription pg_catalog.uuid NOT NULL,
