@@ -121,16 +121,20 @@ func (c *comparison) examine(ctx context.Context, p place, t *ship.Table, where 
 	}
 	first := rows[0]
 	role, name := string(first[15]), string(first[16])
+	run := "Run there: "
+	if where == "" {
+		run = "Run here: "
+	}
 	refuse := func(state, message, hint string) error {
 		return &session.Error{SQLState: state, Message: message + where, Hint: hint + "."}
 	}
 	switch {
 	case string(first[12]) != "t":
 		return nil, refuse("42501", fmt.Sprintf("role %s may not use the schema of table %s", role, name),
-			fmt.Sprintf("Run there: GRANT USAGE ON SCHEMA %s TO %s", identifier(t.Schema), role))
+			fmt.Sprintf("%sGRANT USAGE ON SCHEMA %s TO %s", run, identifier(t.Schema), role))
 	case string(first[13]) != "t":
 		return nil, refuse("42501", fmt.Sprintf("role %s may not read table %s", role, name),
-			fmt.Sprintf("Run there: GRANT SELECT ON %s TO %s", name, role))
+			fmt.Sprintf("%sGRANT SELECT ON %s TO %s", run, name, role))
 	case string(first[14]) == "t":
 		return nil, refuse("42501", fmt.Sprintf("row-level security of table %s applies to role %s", name, role),
 			fmt.Sprintf("Of rows that it hides nothing can be said. Exempt the role there: ALTER ROLE %s BYPASSRLS", role))
