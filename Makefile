@@ -17,7 +17,7 @@ export PG_CONFIG GO
 # The parts of the extension script, in the order they depend on each other.
 SQL_PARTS = schema configuration queue capture row_filter transport node \
 	replication_set replication_set_table capture_trigger \
-	subscription_options subscription copy subscription_end lease dead_letter \
+	subscription_options subscription_since subscription copy subscription_end lease dead_letter \
 	rotation wait dead_letter_retry ship statistics status queue_status node_health \
 	housekeeping metrics worker sequence sequence_synchronize \
 	copy_transport structure \

@@ -78,7 +78,7 @@ func copyTables(c *cli.Context) error {
 		defer close(ended)
 		drained <- drain(shipping, dsn, name)
 	}()
-	err = watchCopy(ctx, c.App.Writer, s, name, drained)
+	err = watchCopy(ctx, newCopyView(c.App.Writer), s, name, c.Args().Len() > 1, drained)
 	end()
 	<-ended // the chunks under way are finished
 	if ctx.Err() != nil {
@@ -150,10 +150,11 @@ func readCopies(ctx context.Context, s session.Session, name string) (*copyRepor
 	return report, nil
 }
 
-// watchCopy shows the progress until all is copied, or it does not go on.
-func watchCopy(ctx context.Context, w io.Writer, s session.Session, name string, drained <-chan error) error {
-	show := newCopyView(w)
+// watchCopy shows the progress until all is copied, or it does not go on. Where only
+// some tables are asked for, those that were cancelled before are no matter.
+func watchCopy(ctx context.Context, show *copyView, s session.Session, name string, some bool, drained <-chan error) error {
 	defer show.end()
+	awaited := make(map[string]bool)
 	ticker := time.NewTicker(copyEvery)
 	defer ticker.Stop()
 	for {
@@ -162,9 +163,14 @@ func watchCopy(ctx context.Context, w io.Writer, s session.Session, name string,
 			return err
 		}
 		show.update(report.Copies)
+		for i := range report.Copies {
+			if c := &report.Copies[i]; c.State != "cancelled" || !some {
+				awaited[c.Name()] = true
+			}
+		}
 		switch {
 		case !report.Outstanding:
-			return nil
+			return requireUncancelled(ctx, s, name, report.Copies, awaited)
 		case report.State == "stopped" || report.State == "needs_resync" || report.State == "disabled":
 			return fmt.Errorf("subscription %s is %s: %s\n  hint: %s", name, report.State, report.Error, report.Hint)
 		}
@@ -179,6 +185,24 @@ func watchCopy(ctx context.Context, w io.Writer, s session.Session, name string,
 		case <-ticker.C:
 		}
 	}
+}
+
+// requireUncancelled makes an error of a copy that was cancelled: nothing of its table is
+// sent.
+func requireUncancelled(ctx context.Context, s session.Session, name string, copies []status.Copy, awaited map[string]bool) error {
+	for i := range copies {
+		c := &copies[i]
+		if c.State != "cancelled" || !awaited[c.Name()] {
+			continue
+		}
+		remedy, _, err := session.Value(ctx, s, `SELECT pg_catalog.format('SELECT courier.alter_subscription_resynchronize_table(%L, %L);',
+			$1::pg_catalog.text, pg_catalog.format('%I.%I', $2::pg_catalog.text, $3::pg_catalog.text))`, name, c.Schema, c.Table)
+		if err != nil {
+			return fmt.Errorf("read the progress of the copy: %w", err)
+		}
+		return fmt.Errorf("the copy of %s was cancelled, and nothing of the table is sent\n  hint: To copy it after all run %s", c.Name(), remedy)
+	}
+	return nil
 }
 
 // copyView shows copies: on a terminal a bar for each, else a line for each that

@@ -72,11 +72,11 @@ as $f$
     'in_recovery', pg_is_in_recovery(),
     'snapshot_xmin', pg_snapshot_xmin(pg_current_snapshot())::text,
     'columns', (
-        select json_agg(json_build_object(
+        select coalesce(json_agg(json_build_object(
                    'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'bare', format_type(a.atttypid, -1),
                    'length', t.typlen, 'base', t.typname, 'category', t.typcategory, 'not_null', a.attnotnull, 'generated', a.attgenerated <> '',
                    'default', a.atthasdef or a.attidentity <> '',
-                   'order_schema', %s) order by a.attnum)
+                   'order_schema', %s) order by a.attnum), '[]')
         from pg_attribute a join pg_type t on t.oid = a.atttypid
         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
     'key', (
@@ -128,7 +128,7 @@ declare
     r record;
 begin
     execute %L into r;
-    perform set_config('courier_target.columns', (select json_agg(k)::text from json_object_keys(row_to_json(r)) k), false);
+    perform set_config('courier_target.columns', (select coalesce(json_agg(k), '[]')::text from json_object_keys(row_to_json(r)) k), false);
 end$q$, 'select * from ' || query || E'\n as q limit 0')));
     exception when syntax_error_or_access_rule_violation then
         get stacked diagnostics
@@ -138,6 +138,12 @@ end$q$, 'select * from ' || query || E'\n as q limit 0')));
             'The query is run on the node, with the names, privileges and search_path of the node''s role there.');
     end;
     names := courier.ask_side(node_name, connection, 'select current_setting(''courier_target.columns'')');
+    if names = '[]' then
+        raise exception using
+            errcode = 'undefined_column',
+            message = 'the query to copy has no column',
+            hint = 'Select some.';
+    end if;
     if names is null or (select count(*) <> count(distinct n) or bool_or(n in ('', '?column?')) from jsonb_array_elements_text(names) n) then
         raise exception using
             errcode = 'duplicate_column',

@@ -29,7 +29,7 @@ comment on column courier.dropped_table.replicate_insert is 'whether inserted ro
 comment on column courier.dropped_table.replicate_update is 'whether updated rows are sent';
 comment on column courier.dropped_table.replicate_delete is 'whether deleted rows are sent';
 comment on column courier.dropped_table.replicate_truncate is 'whether TRUNCATE is sent';
-comment on column courier.dropped_table.added is 'position at which the table was first added to one of the sets';
+comment on column courier.dropped_table.added is 'position since which the table had been in one of the sets or another';
 comment on column courier.dropped_table.dropped_by is 'transaction that dropped it: behind it there are no changes of it';
 
 -- What decided about its rows, where row filters did. Capture has noted with each
@@ -92,7 +92,8 @@ begin
            end,
            bool_or(r.replicate_insert), bool_or(r.replicate_update),
            bool_or(r.replicate_delete), bool_or(r.replicate_truncate),
-           (array_agg(t.added order by pg_snapshot_xmax(t.added), pg_snapshot_xmin(t.added)))[1],
+           courier.first_added(s.subscription_id, g.relation,
+               array_agg(t.added order by pg_snapshot_xmax(t.added), pg_snapshot_xmin(t.added), t.set_name)),
            pg_current_xact_id()
     from unnest(relations, schema_names, table_names) g (relation, schema_name, table_name)
     join courier.replication_set_table t on t.relation = g.relation

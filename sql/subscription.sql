@@ -58,7 +58,8 @@ select s.subscription_id,
        bool_or(r.replicate_update) as replicate_update,
        bool_or(r.replicate_delete) as replicate_delete,
        bool_or(r.replicate_truncate) as replicate_truncate,
-       (array_agg(t.added order by pg_snapshot_xmax(t.added), pg_snapshot_xmin(t.added)))[1] as added
+       courier.first_added(s.subscription_id, c.oid,
+           array_agg(t.added order by pg_snapshot_xmax(t.added), pg_snapshot_xmin(t.added), t.set_name)) as added
 from courier.subscription s
 join courier.replication_set r on r.set_name = any (s.replication_sets)
 join courier.replication_set_table t on t.set_name = r.set_name
@@ -77,7 +78,8 @@ comment on column courier.subscription_table.replicate_insert is 'whether insert
 comment on column courier.subscription_table.replicate_update is 'whether updated rows are sent';
 comment on column courier.subscription_table.replicate_delete is 'whether deleted rows are sent';
 comment on column courier.subscription_table.replicate_truncate is 'whether TRUNCATE is sent';
-comment on column courier.subscription_table.added is 'position at which the table was first added to one of the sets';
+comment on column courier.subscription_table.added is
+    'position since which the table has been in one of the sets or another';
 
 -- What decides about a row where row filters do, one row for each set of a
 -- subscription that has the table.

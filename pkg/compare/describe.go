@@ -121,16 +121,20 @@ func (c *comparison) examine(ctx context.Context, p place, t *ship.Table, where 
 	}
 	first := rows[0]
 	role, name := string(first[15]), string(first[16])
+	run := "Run there: "
+	if where == "" {
+		run = "Run here: "
+	}
 	refuse := func(state, message, hint string) error {
 		return &session.Error{SQLState: state, Message: message + where, Hint: hint + "."}
 	}
 	switch {
 	case string(first[12]) != "t":
 		return nil, refuse("42501", fmt.Sprintf("role %s may not use the schema of table %s", role, name),
-			fmt.Sprintf("Run there: GRANT USAGE ON SCHEMA %s TO %s", identifier(t.Schema), role))
+			fmt.Sprintf("%sGRANT USAGE ON SCHEMA %s TO %s", run, identifier(t.Schema), role))
 	case string(first[13]) != "t":
 		return nil, refuse("42501", fmt.Sprintf("role %s may not read table %s", role, name),
-			fmt.Sprintf("Run there: GRANT SELECT ON %s TO %s", name, role))
+			fmt.Sprintf("%sGRANT SELECT ON %s TO %s", run, name, role))
 	case string(first[14]) == "t":
 		return nil, refuse("42501", fmt.Sprintf("row-level security of table %s applies to role %s", name, role),
 			fmt.Sprintf("Of rows that it hides nothing can be said. Exempt the role there: ALTER ROLE %s BYPASSRLS", role))
@@ -260,20 +264,39 @@ func (c *comparison) matchColumns(t *table) error {
 	for _, name := range names {
 		mine, other := t.here.column(name), t.there.column(name)
 		value := identifier(name)
-		if mine.base == "bytea" && other.base == "bytea" {
-			value = "pg_catalog.md5(" + value + ")" // its text may be very long
-		}
-		there = append(there, value)
-		if mine.full != other.full && other.builtin {
+		shortened := c.shortened(mine, other)
+		there = append(there, fmt.Sprintf(shortened, value))
+		if mine.full != other.full && other.builtin && (mine.base != "bytea" || other.base != "bytea") {
 			// what the node makes of the text that it is sent
 			value = fmt.Sprintf("CASE WHEN %s IS NOT NULL THEN pg_catalog.concat(%[1]s)::%s END", value, other.full)
 			t.converted = append(t.converted, fmt.Sprintf("%s is %s here and %s there", identifier(name), mine.full, other.full))
 		}
-		here = append(here, value)
+		here = append(here, fmt.Sprintf(shortened, value))
 	}
 	t.here.row = "ROW(" + strings.Join(here, ", ") + ")::pg_catalog.text"
 	t.there.row = "ROW(" + strings.Join(there, ", ") + ")::pg_catalog.text"
 	return nil
+}
+
+// longestValue is the length of a text, in bytes, beyond which it is compared by its MD5:
+// the text of a row is several times in memory.
+const longestValue = 64 << 10
+
+// shortened gives the form of what a value is compared by, which has to be the same on
+// both sides: itself, or its MD5 if it may be very long.
+func (c *comparison) shortened(mine, other *attribute) string {
+	base := other.base // of the source's values too, when they are converted
+	switch {
+	case base == "bytea" && mine.base == "bytea":
+		return "pg_catalog.md5(%s)"
+	case c.hash.portable: // the same value is of another length there
+	case mine.full != other.full && !other.builtin, mine.full == other.full && mine.base != other.base: // of domains
+	case base == "text" || base == "character varying":
+		return fmt.Sprintf("CASE WHEN pg_catalog.octet_length(%%[1]s) > %d THEN pg_catalog.md5(%%[1]s) ELSE %%[1]s END", longestValue)
+	case base == "json" || base == "jsonb" || base == "xml" || other.category == "A" || other.category == "C":
+		return "pg_catalog.md5(%s::pg_catalog.text)"
+	}
+	return "%s"
 }
 
 // matchKeys says how keys are compared to find their range. Both sides must do it

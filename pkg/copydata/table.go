@@ -39,7 +39,8 @@ type Table struct {
 	RowsDone                int64
 	BytesDone, BytesTotal   int64
 
-	sent int64
+	sent  int64
+	fresh int64 // bytes of chunks done that TakeBytes has not told
 }
 
 // leaf is a part of a table that has pages.
@@ -240,7 +241,17 @@ func (t *Table) finish(j *Job) {
 	j.leaf.done = append(j.leaf.done, j.pages)
 	t.ChunksDone++
 	t.RowsDone += j.count
-	t.BytesDone = min(t.BytesDone+j.leaf.bytes(j.pages), t.BytesTotal)
+	bytes := j.leaf.bytes(j.pages)
+	t.BytesDone = min(t.BytesDone+bytes, t.BytesTotal)
+	t.fresh += bytes
+}
+
+// TakeBytes returns how large the chunks are that have been done since it was last
+// called; not those that the target had noted before.
+func (t *Table) TakeBytes() int64 {
+	fresh := t.fresh
+	t.fresh = 0
+	return fresh
 }
 
 // TakeSent returns how many bytes of statements have been committed since it was

@@ -56,6 +56,7 @@ type copying struct {
 	missed     map[uint32]bool   // courier_target.missed_row may have keys
 	left       map[uint32]string // copies whose tables are not kept any more
 	notes      map[uint32]copyNote
+	since      time.Time // when it was begun to copy what the next notes tell of
 }
 
 // reset forgets what is read anew.
@@ -105,6 +106,7 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 				return err
 			}
 		}
+		s.startPace()
 		if err := s.copyEpoch(ctx); err != nil {
 			return err
 		}
@@ -337,7 +339,7 @@ func (s *Shipper) copyJobs(ctx context.Context, tables []*Table) ([]*copydata.Jo
 			return nil, s.explainDrift(ctx, table, err)
 		}
 		if !byKey { // any more
-			if err = s.restartWhole(ctx, described); err != nil {
+			if err = s.restartTable(ctx, described, "a table can't be copied in chunks any more"); err != nil {
 				return nil, err
 			}
 			continue
@@ -366,9 +368,15 @@ func (s *Shipper) copyJobs(ctx context.Context, tables []*Table) ([]*copydata.Jo
 			}
 		}
 		if s.copying.missed[table.OID] {
-			rows, err := s.missedRows(ctx, plan)
+			rows, rekeyed, err := s.missedRows(ctx, plan)
 			if err != nil {
 				return nil, err
+			}
+			if rekeyed {
+				if err = s.restartTable(ctx, plan, "a table got another key while it was copied"); err != nil {
+					return nil, err
+				}
+				continue
 			}
 			jobs = append(jobs, rows...)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/copydata"
 )
@@ -15,8 +14,7 @@ type copyNote struct {
 	done, total       int64 // chunks
 	rows              int64
 	bytes, bytesTotal int64
-	rate              float64   // bytes a second
-	at                time.Time // when it was made
+	rate              float64 // bytes a second
 	written           bool
 }
 
@@ -26,11 +24,22 @@ func (s *Shipper) finished(table *copydata.Table) {
 		done: table.ChunksTotal, total: table.ChunksTotal, rows: table.RowsDone, bytes: table.BytesTotal, bytesTotal: table.BytesTotal}
 }
 
+// startPace begins to measure how fast tables are copied. Time in which they were not,
+// because of a pause, an error or an end of the shipper, does not count, nor do the
+// chunks of before.
+func (s *Shipper) startPace() {
+	s.copying.since = s.now()
+	for _, plan := range s.copying.partial {
+		if plan != nil {
+			plan.TakeBytes()
+		}
+	}
+}
+
 // noteCopies writes down how far the copy of each table is, where that has
 // changed.
 func (s *Shipper) noteCopies(ctx context.Context) error {
 	var due []uint32
-	now := s.now()
 	for oid, name := range s.copying.names {
 		note, known := s.copying.notes[oid]
 		next := copyNote{name: name, state: "copied"}
@@ -38,15 +47,19 @@ func (s *Shipper) noteCopies(ctx context.Context) error {
 		switch {
 		case partial && plan != nil:
 			next = copyNote{name: name, state: "copying", done: plan.ChunksDone, total: plan.ChunksTotal, rows: plan.RowsDone,
-				bytes: plan.BytesDone, bytesTotal: plan.BytesTotal, rate: note.rate}
+				bytes: plan.BytesDone, bytesTotal: plan.BytesTotal}
+			if note.name == name {
+				next.rate = note.rate
+			}
 			if plan.Outstanding() == 0 {
 				next.state = "verifying"
 			}
-			if elapsed := now.Sub(note.at).Seconds(); known && note.state == "copying" && elapsed > 0 && next.bytes > note.bytes {
-				next.rate = float64(next.bytes-note.bytes) / elapsed
-				if note.rate > 0 {
-					next.rate = (next.rate + note.rate) / 2
+			if fresh := plan.TakeBytes(); fresh > 0 {
+				lately := float64(fresh) / max(s.now().Sub(s.copying.since).Seconds(), 0.001)
+				if next.rate > 0 {
+					lately = (lately + next.rate) / 2
 				}
+				next.rate = lately
 			}
 		case partial:
 			next = copyNote{name: name, state: "copying"}
@@ -58,10 +71,7 @@ func (s *Shipper) noteCopies(ctx context.Context) error {
 			next = note // with its numbers
 		}
 		if next.written = known && note.written && next.same(&note); !next.written {
-			next.at = now
 			due = append(due, oid)
-		} else {
-			next.at = note.at
 		}
 		s.copying.notes[oid] = next
 	}

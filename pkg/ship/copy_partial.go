@@ -57,7 +57,7 @@ func (s *Shipper) frozen(relation *change.Relation) bool {
 // missedRow is a row to be copied once more.
 type missedRow struct {
 	relation uint32
-	key      []string // in the order of the relation's columns
+	key      []string // in the order of the relation's columns, then their names
 }
 
 func keyOf(relation *change.Relation, row []change.Value) []string {
@@ -65,7 +65,15 @@ func keyOf(relation *change.Relation, row []change.Value) []string {
 	for _, i := range relation.Keys() {
 		key = append(key, string(row[i].Data))
 	}
-	return key
+	return append(key, keyNames(relation)...)
+}
+
+func keyNames(relation *change.Relation) []string {
+	var names []string
+	for _, i := range relation.Keys() {
+		names = append(names, relation.Columns[i].Name)
+	}
+	return names
 }
 
 // noteMissed is the statement that notes rows on the target.
@@ -97,13 +105,16 @@ const mostMissed = 5000
 // missedRows finds the rows of a table that are to be copied once more, where the
 // pinned snapshot has them. The target forgets them in the transaction that brings
 // them; those that are not there any more, or on pages that are yet to be copied,
-// at once.
-func (s *Shipper) missedRows(ctx context.Context, table *copydata.Table) ([]*copydata.Job, error) {
+// at once. They can't be found (rekeyed) if other columns were the table's key when one
+// was noted.
+func (s *Shipper) missedRows(ctx context.Context, table *copydata.Table) (jobs []*copydata.Job, rekeyed bool, err error) {
 	noted := fmt.Sprintf("FROM courier_target.missed_row WHERE subscription = %s AND relation = %d", literal(s.sub.ProgressKey), table.OID)
-	rows, err := s.link.Query(ctx, "SELECT m.ctid, pg_catalog.array_to_json(m.key) "+strings.Replace(noted, "WHERE", "AS m WHERE", 1)+
-		" ORDER BY m.ctid LIMIT "+strconv.Itoa(mostMissed+1), 2)
+	names := keyNames(table.Relation)
+	rows, err := s.link.Query(ctx, fmt.Sprintf("SELECT m.ctid, pg_catalog.array_to_json(m.key), m.key[%d:] = %s::pg_catalog.text[] ",
+		len(names)+1, literal(textArray(names)))+strings.Replace(noted, "WHERE", "AS m WHERE", 1)+
+		" ORDER BY m.ctid LIMIT "+strconv.Itoa(mostMissed+1), 3)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	more := len(rows) > mostMissed
 	if more {
@@ -111,10 +122,13 @@ func (s *Shipper) missedRows(ctx context.Context, table *copydata.Table) ([]*cop
 	}
 	s.copying.missed[table.OID] = more
 	if len(rows) == 0 {
-		return nil, nil
+		return nil, false, nil
 	}
 	var places, keys []string
 	for _, row := range rows {
+		if string(row[2]) != "t" {
+			return nil, true, nil
+		}
 		places, keys = append(places, string(row[0])), append(keys, string(row[1]))
 	}
 	forget := func(numbers []int) string {
@@ -126,7 +140,7 @@ func (s *Shipper) missedRows(ctx context.Context, table *copydata.Table) ([]*cop
 	}
 	found, err := s.placesOf(ctx, table, keys)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	jobs, numbers := table.Rows(found, forget)
 	var rest []int
@@ -139,7 +153,7 @@ func (s *Shipper) missedRows(ctx context.Context, table *copydata.Table) ([]*cop
 		// another shipper's rows may be in their places by now
 		err = s.link.Exec(ctx, s.holdPosition()+";\n"+forget(rest))
 	}
-	return jobs, err
+	return jobs, false, err
 }
 
 // placesOf finds the leaf and the place of rows by their keys, given as JSON.
@@ -186,9 +200,9 @@ func (s *Shipper) forgetPartial() {
 	s.keep()
 }
 
-// restartWhole makes a partial table pending: its changes can't be applied by key any
-// more. What the target has of it goes when it is copied anew, in one transaction.
-func (s *Shipper) restartWhole(ctx context.Context, table *copydata.Table) error {
+// restartTable makes a partial table pending. What the target has of it is merged, or
+// goes if it is copied in one transaction now.
+func (s *Shipper) restartTable(ctx context.Context, table *copydata.Table, why string) error {
 	script := s.nextScript()
 	script.Append("BEGIN")
 	script.Append(s.holdPosition())
@@ -200,7 +214,7 @@ func (s *Shipper) restartWhole(ctx context.Context, table *copydata.Table) error
 		return s.explainCopy(ctx, &copydata.TableError{Table: table, Err: err})
 	}
 	s.setPending(table.OID)
-	s.log.Info("a table can't be copied in chunks any more, and is copied anew",
+	s.log.Info(why+", and is copied anew",
 		"subscription", s.name, "node", s.sub.Node, "table", table.String())
 	return nil
 }

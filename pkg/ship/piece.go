@@ -124,6 +124,9 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 func (c *cutter) renderChanges(p *piece) error {
 	s, options := c.shipper, c.shipper.renderOptions()
 	if p.command != nil {
+		for oid := range s.catalog.partial { // it may rename what their definitions name
+			p.script.Append(s.rebuildIndexes(oid))
+		}
 		p.script.Command(p.command, -1, 0, s.sub.Options.DDLRole == "link")
 		p.unit.commanded = true
 		s.catalog.forgetRemote()

@@ -80,7 +80,7 @@ CREATE TABLE IF NOT EXISTS courier_target.missed_row (
 COMMENT ON TABLE courier_target.missed_row IS 'Rows that were changed while their table was being copied, by changes that do not hold all of the row: to be copied once more.';
 COMMENT ON COLUMN courier_target.missed_row.subscription IS 'The subscription, as in progress.';
 COMMENT ON COLUMN courier_target.missed_row.relation IS 'OID of the table on the source.';
-COMMENT ON COLUMN courier_target.missed_row.key IS 'Key of the row.';
+COMMENT ON COLUMN courier_target.missed_row.key IS 'Key of the row: the values, then the names of the columns.';
 
 CREATE TABLE IF NOT EXISTS courier_target.dropped_index (
     subscription pg_catalog.uuid NOT NULL,
@@ -92,7 +92,7 @@ COMMENT ON TABLE courier_target.dropped_index IS 'Indexes that were dropped for 
 COMMENT ON COLUMN courier_target.dropped_index.subscription IS 'The subscription, as in progress.';
 COMMENT ON COLUMN courier_target.dropped_index.relation IS 'OID of the table on the source.';
 COMMENT ON COLUMN courier_target.dropped_index.name IS 'The index, quoted, with its schema.';
-COMMENT ON COLUMN courier_target.dropped_index.definition IS 'Statement that makes it.';
+COMMENT ON COLUMN courier_target.dropped_index.definition IS 'Statements that make it, with its tablespace, comment and statistics targets.';
 
 CREATE TABLE IF NOT EXISTS courier_target.piece (
     subscription pg_catalog.uuid NOT NULL,
@@ -269,11 +269,20 @@ DECLARE
 BEGIN
     -- What is unique stays: it keeps wrong rows out.
     FOR present IN
-        SELECT format('%I.%I', n.nspname, c.relname) AS name, pg_get_indexdef(i.indexrelid) AS definition
+        SELECT x.name,
+               format('SET LOCAL default_tablespace = %L; ', coalesce(s.spcname, ''))
+               || pg_get_indexdef(i.indexrelid)
+               || coalesce(format('; COMMENT ON INDEX %s IS %L', x.name, obj_description(i.indexrelid, 'pg_class')), '')
+               || CASE WHEN i.indisclustered THEN format('; ALTER TABLE %s CLUSTER ON %I', target, c.relname) ELSE '' END
+               || coalesce((SELECT string_agg(format('; ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', x.name, a.attnum, a.attstattarget), '')
+                            FROM pg_attribute AS a WHERE a.attrelid = i.indexrelid AND a.attstattarget >= 0), '') AS definition
         FROM pg_index AS i
         JOIN pg_class AS c ON c.oid = i.indexrelid AND c.relkind = 'i' AND NOT c.relispartition
         JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        CROSS JOIN format('%I.%I', n.nspname, c.relname) AS x (name)
+        LEFT JOIN pg_tablespace AS s ON s.oid = c.reltablespace
         WHERE i.indrelid = target AND NOT i.indisunique AND NOT i.indisexclusion AND NOT i.indisreplident AND i.indisvalid
+          AND (s.oid IS NULL OR has_tablespace_privilege(s.oid, 'CREATE'))
     LOOP
         INSERT INTO courier_target.dropped_index (subscription, relation, name, definition)
         VALUES (drop_indexes.subscription, drop_indexes.relation, present.name, present.definition);
@@ -290,6 +299,7 @@ CREATE OR REPLACE FUNCTION courier_target.rebuild_indexes(
     subscription pg_catalog.uuid, relation pg_catalog.oid)
 RETURNS pg_catalog.int8 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET default_tablespace = '' -- what a definition sets ends with the function
 AS $courier$
 DECLARE
     noted record;

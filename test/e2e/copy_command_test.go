@@ -8,11 +8,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// command is a command of the program for the source's database.
+func (r *replica) command(name string, args ...string) *exec.Cmd {
+	r.t.Helper()
+	cmd := exec.CommandContext(r.t.Context(), courierProgram(r.t), append([]string{name, "--database", r.source.DSN(appDatabase)}, args...)...)
+	cmd.Env = withoutPG()
+	return cmd
+}
+
 // copyCommand runs `courier copy` to its end; what it prints and its exit code.
 func (r *replica) copyCommand(args ...string) (string, int) {
 	r.t.Helper()
-	cmd := exec.CommandContext(r.t.Context(), courierProgram(r.t), append([]string{"copy", "--database", r.source.DSN(appDatabase)}, args...)...)
-	cmd.Env = withoutPG()
+	cmd := r.command("copy", args...)
 	output, err := cmd.CombinedOutput()
 	code := cmd.ProcessState.ExitCode()
 	require.True(r.t, err == nil || code > 0, "%v: %s", err, output)

@@ -52,6 +52,14 @@ func TestCopyTableAsMember(t *testing.T) {
 	r.onSource("GRANT SELECT ON unread TO clerk")
 	require.NoError(t, run("SELECT courier.ship('to_eu')"))
 	r.requireEqual("unread")
+	r.onSource("REVOKE SELECT ON unread FROM clerk")
+	for _, function := range []string{"compare", "repair"} {
+		refused = requireState(t, "42501", run("SELECT * FROM courier."+function+"('to_eu')"))
+		require.Equal(t, "role clerk may not read table public.unread", refused.Message)
+		require.Equal(t, "Run here: GRANT SELECT ON public.unread TO clerk.", refused.Hint)
+	}
+	r.onSource("GRANT SELECT ON unread TO clerk")
+	require.NoError(t, run("SELECT * FROM courier.compare('to_eu')"))
 	require.NotContains(t, r.source.LogTail(1<<20), "correct horse")
 	require.NotContains(t, r.target.LogTail(1<<20), "correct horse")
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"os"
 	"regexp"
 	"testing"
 
@@ -66,18 +67,34 @@ func TestSynchronizeStructure(t *testing.T) {
 	courier.stop()
 }
 
-// Without pg_dump the subscription stops and says so, with the place where it was
-// looked for.
+// Without pg_dump or pg_restore the subscription stops and says so, with the place where
+// it was looked for; also if it fails, with what it has said. Nothing is made on the node
+// until it works.
 func TestSynchronizeStructureWithoutPgDump(t *testing.T) {
 	t.Parallel()
-	r := startReplica(t, pgtest.Without("pg_dump"))
-	r.onSource("CREATE TABLE item (id int PRIMARY KEY)")
+	r := startReplica(t, pgtest.Without("pg_dump", "pg_restore"))
+	r.onSource("CREATE TABLE item (id int PRIMARY KEY); INSERT INTO item VALUES (1)")
 	r.add("default", "item")
 	r.onSource("SELECT courier.create_subscription($1, $2, synchronize_structure => true)", subscription, targetNode)
-	refused := r.refusedShip("58P01")
-	require.Regexp(t, `the program pg_dump is not there: "/.*/pg_dump"`, refused.Message)
-	require.Contains(t, refused.Hint, "Install the client programs of PostgreSQL")
-	require.Equal(t, "0", r.targetValue("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"))
+	programs, err := pgtest.FindInstallation()
+	require.NoError(t, err)
+	for _, program := range []string{"pg_dump", "pg_restore"} {
+		refused := r.refusedShip("58P01")
+		found := regexp.MustCompile(`the program ` + program + ` is not there: "(/.*/` + program + `)"`).FindStringSubmatch(refused.Message)
+		require.NotNil(t, found, refused.Message)
+		require.Contains(t, refused.Hint, "Install the client programs of PostgreSQL")
+
+		require.NoError(t, os.WriteFile(found[1], []byte("#!/bin/sh\necho out of paper >&2\nexit 3\n"), 0o755))
+		refused = r.refusedShip("38000")
+		require.Contains(t, refused.Message, program+" failed: child process exited with exit code 3")
+		require.Contains(t, refused.Detail, "out of paper")
+		require.Contains(t, refused.Hint, "as the role that initdb made")
+		require.Equal(t, "0", r.targetValue("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"))
+		require.NoError(t, os.Remove(found[1]))
+		require.NoError(t, os.Symlink(programs.Program(program), found[1]))
+	}
+	r.ship()
+	r.requireEqual("item")
 }
 
 // So it does when the role may not create anything, or when something that is not

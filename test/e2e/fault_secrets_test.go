@@ -1,11 +1,7 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -61,10 +57,7 @@ func startSecretRun(t *testing.T, role string) *secretRun {
 	s.add("default", "item", "strict")
 	s.subscribe("{default}", false)
 
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	s.listen = listener.Addr().String()
-	require.NoError(t, listener.Close())
+	s.listen = freeAddress(t)
 	s.courier = s.startSidecarFor([]string{s.source.DSNAs(appDatabase, "boss", sourcePassword)}, "--log-level", "debug", "--listen", s.listen)
 	return s
 }
@@ -93,19 +86,7 @@ func (s *secretRun) requireState(state, code string) {
 
 func (s *secretRun) readMetrics() {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.listen+"/metrics", nil)
-	require.NoError(s.t, err)
-	transport := &http.Transport{DisableKeepAlives: true}
-	response, err := transport.RoundTrip(request)
-	require.NoError(s.t, err)
-	defer response.Body.Close()
-	require.Equal(s.t, http.StatusOK, response.StatusCode)
-	body, err := io.ReadAll(response.Body)
-	require.NoError(s.t, err)
-	require.Contains(s.t, string(body), subscription)
-	fmt.Fprintf(&s.said, "metrics: %s\n", body)
+	fmt.Fprintf(&s.said, "metrics: %s\n", metricsAt(s.t, s.listen))
 }
 
 // setPassword changes what the node's user mapping says, and ends sessions that

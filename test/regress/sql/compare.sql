@@ -284,6 +284,15 @@ select on_target('grant usage on schema shop to regress_courier_weak; alter tabl
 alter user mapping for public server courier_eu options (set user 'regress_courier_weak');
 select * from error_of($$select * from courier.compare('s', '{shop.pair}')$$);
 alter user mapping for public server courier_eu options (set user :'USER');
+-- nothing of it is sent that the node does not compute itself
+create table shop.computed (v int);
+select on_target('create table shop.computed (v int generated always as (1) stored)');
+select courier.create_replication_set('computed', replicate_update => false, replicate_delete => false);
+select courier.replication_set_add_table('computed', 'shop.computed');
+select courier.create_subscription('computed', 'eu', '{computed}', copy_data => false) is not null as created;
+select courier.ship('computed');
+select * from error_of($$select * from courier.compare('computed')$$);
+select courier.drop_subscription('computed');
 select courier.alter_subscription_disable('s');
 select * from error_of($$select * from courier.compare('s')$$);
 

@@ -326,6 +326,27 @@ select dblink_exec('other', 'commit');
 select courier.copy_table('eu', 'plain', 'staging.held');
 select dblink_disconnect('other');
 
+-- nowhere to create it; nothing to copy
+set search_path = '';
+select * from public.error_of($$select courier.copy_table('eu', 'public.plain', 'nowhere')$$);
+reset search_path;
+create table staging.columnless ();
+select public.on_node('create table columnless ()');
+select courier.copy_table('eu', 'staging.columnless', 'columnless', '{"direction": "push"}');
+select * from error_of($$select courier.copy_table('eu', 'columnless', 'staging.columnless', '{"direction": "pull"}')$$);
+select * from error_of($$select courier.copy_table('eu', 'plain', 'staging.columnless', '{"direction": "pull"}')$$);
+select * from error_of($$select courier.copy_table('eu', '(select from plain)', 'staging.columnless')$$);
+-- the node has lost what it knew of a copy that was cut short
+create table staging.brief as select i as v, 'w' || i as w from generate_series(1, 500) i;
+alter table staging.brief add primary key (v);
+select public.on_node('create table brief (v int primary key check (v < 350), w text)');
+select code from error_of($$select courier.copy_table('eu', 'staging.brief', 'brief', '{"chunk_rows": 100}')$$);
+select there('select count(*) from brief');
+select public.on_node('drop schema courier_target cascade; alter table brief drop constraint brief_v_check');
+select * from error_of($$select courier.copy_table('eu', 'staging.brief', 'brief', '{"chunk_rows": 100}')$$);
+select there('select count(*) from brief');
+select courier.copy_table('eu', 'staging.brief', 'brief', '{"restart": true, "on_existing": "truncate"}');
+
 -- for administrators
 create role regress_courier_nobody;
 grant usage on schema staging to regress_courier_nobody;
