@@ -212,7 +212,7 @@ func (g *generator) definitionThere(t *table, c *column, widened bool) string {
 		other.kind = &kind
 	}
 	if c.generated != "" && !g.schema.DDL && t.identity != fullDeferrable && slices.Contains(t.key, c) && g.one(30) {
-		other.generated = "" // a generated column of the key is sent
+		other.generated, t.ordinary = "", true // a generated column of the key is sent
 	}
 	return other.definition()
 }

@@ -49,6 +49,7 @@ type table struct {
 	parted       *parting // on the source
 	partedThere  *parting
 	filter       string
+	ordinary     bool      // a generated column of the key is none there, which heirs must not get
 	listed       []*column // nil: all
 	touched      *column   // what a trigger of the source counts up
 
@@ -110,7 +111,7 @@ func (g *generator) makeTable() *table {
 func (g *generator) parents() []*table {
 	var candidates []*table
 	for _, t := range g.tables {
-		if t.parted == nil && t.partedThere == nil && t.parent == nil && t.listed == nil {
+		if t.parted == nil && t.partedThere == nil && t.parent == nil && t.listed == nil && !t.ordinary {
 			candidates = append(candidates, t)
 		}
 	}
