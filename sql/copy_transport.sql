@@ -42,3 +42,54 @@ AS 'MODULE_PATHNAME', 'courier_copy_value_send';
 REVOKE ALL ON FUNCTION courier.copy_value_send(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.int4, pg_catalog.int8, pg_catalog.int4, pg_catalog.text, pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
 COMMENT ON FUNCTION courier.copy_value_send(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.int4, pg_catalog.int8, pg_catalog.int4, pg_catalog.text, pg_catalog.text, pg_catalog.int4) IS
     'Sends a slice of one value of the row at a place, as a literal between head and tail: next is where the next slice begins, null behind the last; binary says that it is a bytea''s.';
+
+-- Streams: connections beside dblink's, for COPY, which dblink cannot do.
+
+CREATE FUNCTION courier.stream_open(stream pg_catalog.text, server pg_catalog.text, timeout pg_catalog.int4)
+RETURNS pg_catalog.void
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_stream_open';
+REVOKE ALL ON FUNCTION courier.stream_open(pg_catalog.text, pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.stream_open(pg_catalog.text, pg_catalog.text, pg_catalog.int4) IS
+    'Opens a stream to a foreign server within so many milliseconds, with what dblink would use, in place of one of that name.';
+
+CREATE FUNCTION courier.stream_close(stream pg_catalog.text)
+RETURNS pg_catalog.void
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_stream_close';
+REVOKE ALL ON FUNCTION courier.stream_close(pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION courier.stream_close(pg_catalog.text) IS
+    'Closes a stream if it is open.';
+
+CREATE FUNCTION courier.stream_run(
+    stream pg_catalog.text, command pg_catalog.text, silence pg_catalog.int4,
+    OUT copying pg_catalog.bool, OUT rows pg_catalog.int8, OUT sqlstate pg_catalog.text, OUT message pg_catalog.text,
+    OUT detail pg_catalog.text, OUT hint pg_catalog.text)
+RETURNS pg_catalog.record
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_stream_run';
+REVOKE ALL ON FUNCTION courier.stream_run(pg_catalog.text, pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.stream_run(pg_catalog.text, pg_catalog.text, pg_catalog.int4) IS
+    'Runs statements on a stream; copying says that the last has begun a COPY FROM STDIN, rows how many the last has touched, the rest what the first error was.';
+
+CREATE FUNCTION courier.stream_copy(
+    stream pg_catalog.text, query pg_catalog.text, first pg_catalog.tid, behind pg_catalog.tid,
+    largest pg_catalog.int4, silence pg_catalog.int4,
+    OUT rows pg_catalog.int8, OUT bytes pg_catalog.int8, OUT next pg_catalog.tid)
+RETURNS pg_catalog.record
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_stream_copy';
+REVOKE ALL ON FUNCTION courier.stream_copy(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.tid, pg_catalog.int4, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.stream_copy(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.tid, pg_catalog.int4, pg_catalog.int4) IS
+    'Runs a query that gives ctid and columns for the places $1 to $2, and puts its rows into the COPY that a stream is in; next is the first one that is larger than "largest", null if there is none.';
+
+CREATE FUNCTION courier.stream_end(
+    stream pg_catalog.text, silence pg_catalog.int4,
+    OUT copying pg_catalog.bool, OUT rows pg_catalog.int8, OUT sqlstate pg_catalog.text, OUT message pg_catalog.text,
+    OUT detail pg_catalog.text, OUT hint pg_catalog.text)
+RETURNS pg_catalog.record
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_stream_end';
+REVOKE ALL ON FUNCTION courier.stream_end(pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.stream_end(pg_catalog.text, pg_catalog.int4) IS
+    'Ends the COPY that a stream is in: what stream_run() would say.';

@@ -10,11 +10,10 @@
  * worth the risk of dblink_connect().
  *
  * A trial uses the options that dblink would: those of the foreign server
- * and of the calling role's user mapping.  libpq comes with dblink, see dsn.c.
+ * and of the calling role's user mapping.  See libpq_calls.h.
  */
 #include "pg_courier.h"
 
-#include <dlfcn.h>
 #include <poll.h>
 
 #include "catalog/pg_foreign_server.h"
@@ -22,7 +21,7 @@
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
-#include "libpq-fe.h"
+#include "libpq_calls.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
@@ -37,21 +36,6 @@ PG_FUNCTION_INFO_V1(courier_try_connect);
 /* An interrupt is noticed this late at worst, milliseconds. */
 #define LONGEST_POLL 20
 
-/* What is used of libpq. */
-static struct
-{
-	PGconn	   *(*connectStartParams) (const char *const *, const char *const *, int);
-	PostgresPollingStatusType (*connectPoll) (PGconn *);
-	ConnStatusType (*status) (const PGconn *);
-	int			(*socket) (const PGconn *);
-	char	   *(*errorMessage) (const PGconn *);
-	int			(*connectionUsedPassword) (const PGconn *);
-	PGVerbosity (*setErrorVerbosity) (PGconn *, PGVerbosity);
-	void		(*finish) (PGconn *);
-	PQconninfoOption *(*conndefaults) (void);
-	void		(*conninfoFree) (PQconninfoOption *);
-}			libpq;
-
 /* One server's trial. */
 typedef struct Trial
 {
@@ -62,34 +46,7 @@ typedef struct Trial
 	char	   *refusal;		/* SQLSTATE, a space, a reason; NULL: let in */
 } Trial;
 
-static void *
-libpq_symbol(const char *name)
-{
-	void	   *symbol = dlsym(RTLD_DEFAULT, name);
-
-	if (symbol == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("libpq's function %s was not found", name),
-				 errhint("Install the dblink extension of this server.")));
-	return symbol;
-}
-
-static void
-load_libpq(void)
-{
-	load_file("$libdir/dblink", false);
-	libpq.connectStartParams = libpq_symbol("PQconnectStartParams");
-	libpq.connectPoll = libpq_symbol("PQconnectPoll");
-	libpq.status = libpq_symbol("PQstatus");
-	libpq.socket = libpq_symbol("PQsocket");
-	libpq.errorMessage = libpq_symbol("PQerrorMessage");
-	libpq.connectionUsedPassword = libpq_symbol("PQconnectionUsedPassword");
-	libpq.setErrorVerbosity = libpq_symbol("PQsetErrorVerbosity");
-	libpq.finish = libpq_symbol("PQfinish");
-	libpq.conndefaults = libpq_symbol("PQconndefaults");
-	libpq.conninfoFree = libpq_symbol("PQconninfoFree");
-}
+static const CourierLibpq *libpq;
 
 static void
 refuse(Trial *trial, const char *sqlstate, const char *reason)
@@ -136,7 +93,7 @@ is_sqlstate(const char *text)
 static void
 refuse_by_libpq(Trial *trial)
 {
-	char	   *words = printable(libpq.errorMessage(trial->conn));
+	char	   *words = printable(libpq->errorMessage(trial->conn));
 	char	   *mark = NULL;
 	char	   *line;
 	char	   *end;
@@ -187,9 +144,13 @@ known_to_libpq(PQconninfoOption *known, const char *keyword)
 	return false;
 }
 
-/* Starts a trial; what dblink would refuse is refused. */
+/*
+ * Starts a trial; what dblink would refuse is refused.  "encoding" is what the
+ * connection is to speak, or NULL.
+ */
 static void
-start_trial(Trial *trial, const char *name, PQconninfoOption *known)
+start_trial(Trial *trial, const char *name, PQconninfoOption *known,
+			const char *encoding)
 {
 	ForeignServer *server = GetForeignServerByName(name, true);
 	List	   *options;
@@ -220,8 +181,8 @@ start_trial(Trial *trial, const char *name, PQconninfoOption *known)
 	}
 	options = list_concat_copy(server->options,
 							   GetUserMapping(GetUserId(), server->serverid)->options);
-	keywords = palloc0(sizeof(char *) * (list_length(options) + 1));
-	values = palloc0(sizeof(char *) * (list_length(options) + 1));
+	keywords = palloc0(sizeof(char *) * (list_length(options) + 2));
+	values = palloc0(sizeof(char *) * (list_length(options) + 2));
 	foreach(cell, options)
 	{
 		DefElem    *option = lfirst_node(DefElem, cell);
@@ -232,6 +193,11 @@ start_trial(Trial *trial, const char *name, PQconninfoOption *known)
 		values[n++] = defGetString(option);
 		if (strcmp(option->defname, "password") == 0)
 			has_password = true;
+	}
+	if (encoding != NULL)
+	{
+		keywords[n] = "client_encoding";
+		values[n++] = encoding;
 	}
 	if (!superuser() && !has_password)
 	{
@@ -246,26 +212,26 @@ start_trial(Trial *trial, const char *name, PQconninfoOption *known)
 		return;
 	}
 	trial->holds_fd = true;
-	trial->conn = libpq.connectStartParams(keywords, values, 0);
+	trial->conn = libpq->connectStartParams(keywords, values, 0);
 	if (trial->conn == NULL)
 		refuse(trial, "53200", "out of memory");
-	else if (libpq.status(trial->conn) == CONNECTION_BAD)
+	else if (libpq->status(trial->conn) == CONNECTION_BAD)
 		refuse_by_libpq(trial);
 	else
-		libpq.setErrorVerbosity(trial->conn, PQERRORS_VERBOSE);
+		libpq->setErrorVerbosity(trial->conn, PQERRORS_VERBOSE);
 	trial->wants = PGRES_POLLING_WRITING;
 }
 
 static void
 advance(Trial *trial)
 {
-	trial->wants = libpq.connectPoll(trial->conn);
+	trial->wants = libpq->connectPoll(trial->conn);
 	if (trial->wants == PGRES_POLLING_FAILED)
 		refuse_by_libpq(trial);
 	else if (trial->wants == PGRES_POLLING_OK)
 	{
 		trial->done = true;
-		if (!superuser() && !libpq.connectionUsedPassword(trial->conn))
+		if (!superuser() && !libpq->connectionUsedPassword(trial->conn))
 			refuse(trial, "2F003", "the server did not ask for the password, "
 				   "which a role that is not a superuser needs");
 	}
@@ -289,7 +255,7 @@ run_trials(Trial *trials, int n, int patience)
 		{
 			if (trials[i].done)
 				continue;
-			fds[nfds].fd = libpq.socket(trials[i].conn);
+			fds[nfds].fd = libpq->socket(trials[i].conn);
 			fds[nfds].events =
 				trials[i].wants == PGRES_POLLING_READING ? POLLIN : POLLOUT;
 			fds[nfds].revents = 0;
@@ -323,10 +289,51 @@ end_trials(Trial *trials, int n)
 	for (int i = 0; i < n; i++)
 	{
 		if (trials[i].conn != NULL)
-			libpq.finish(trials[i].conn);
+			libpq->finish(trials[i].conn);
 		if (trials[i].holds_fd)
 			ReleaseExternalFD();
 	}
+}
+
+/*
+ * Connects to a server as dblink would, speaking the database's encoding.  It
+ * is for the caller to finish the connection, and to release its file
+ * descriptor.  A refusal is raised.
+ */
+PGconn *
+courier_connect(const char *server, int patience)
+{
+	PQconninfoOption *known;
+	Trial		trial = {0};
+	PGconn	   *volatile conn = NULL;
+
+	libpq = courier_libpq();
+	known = libpq->conndefaults();
+	if (known == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	PG_TRY();
+	{
+		start_trial(&trial, server, known, GetDatabaseEncodingName());
+		run_trials(&trial, 1, patience);
+		if (trial.refusal != NULL)
+			ereport(ERROR,
+					(errcode(MAKE_SQLSTATE(trial.refusal[0], trial.refusal[1],
+										   trial.refusal[2], trial.refusal[3],
+										   trial.refusal[4])),
+					 errmsg("could not establish connection"),
+					 errdetail_internal("%s", trial.refusal + 6)));
+		conn = trial.conn;
+		trial.conn = NULL;
+		trial.holds_fd = false;
+	}
+	PG_FINALLY();
+	{
+		end_trials(&trial, 1);
+		libpq->conninfoFree(known);
+	}
+	PG_END_TRY();
+	return conn;
 }
 
 /* courier.try_connect(servers text[], patience int4) → text[] */
@@ -347,8 +354,8 @@ courier_try_connect(PG_FUNCTION_ARGS)
 					  TYPALIGN_INT, &names, NULL, &n);
 	if (n == 0)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(TEXTOID));
-	load_libpq();
-	known = libpq.conndefaults();
+	libpq = courier_libpq();
+	known = libpq->conndefaults();
 	if (known == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -359,13 +366,14 @@ courier_try_connect(PG_FUNCTION_ARGS)
 	PG_TRY();
 	{
 		for (int i = 0; i < n; i++)
-			start_trial(&trials[i], TextDatumGetCString(names[i]), known);
+			start_trial(&trials[i], TextDatumGetCString(names[i]), known,
+						NULL);
 		run_trials(trials, n, patience);
 	}
 	PG_FINALLY();
 	{
 		end_trials(trials, n);
-		libpq.conninfoFree(known);
+		libpq->conninfoFree(known);
 	}
 	PG_END_TRY();
 

@@ -7,6 +7,7 @@
 
 #include "utils/portal.h"
 
+extern bool courier_is_plain(Oid output);
 extern Portal courier_copy_open(const char *query, Datum first, Datum behind);
 
 #endif							/* COURIER_COPY_ROWS_H */

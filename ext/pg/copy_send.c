@@ -80,8 +80,8 @@ raw_size(Datum value, int16 length)
  * anything that has a meaning in an array literal?  Then it needs no quotes,
  * which cost both sides more than a look at it would.
  */
-static bool
-is_plain(Oid output)
+bool
+courier_is_plain(Oid output)
 {
 	switch (output)
 	{
@@ -128,7 +128,7 @@ typedef struct CopyColumns
 {
 	int			count;
 	FmgrInfo   *output;
-	bool	   *plain;			/* see is_plain() */
+	bool	   *plain;			/* see courier_is_plain() */
 	int16	   *length;
 	StringInfoData *literals;
 } CopyColumns;
@@ -149,7 +149,7 @@ look_at_columns(CopyColumns *columns, TupleDesc desc)
 
 		getTypeOutputInfo(attribute->atttypid, &function, &is_varlena);
 		fmgr_info(function, &columns->output[i]);
-		columns->plain[i] = is_plain(function);
+		columns->plain[i] = courier_is_plain(function);
 		columns->length[i] = attribute->attlen;
 		initStringInfo(&columns->literals[i]);
 	}

@@ -16,6 +16,7 @@
 
 #include "miscadmin.h"
 #include "remote.h"
+#include "stream.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -117,6 +118,7 @@ courier_close_connections(void)
 			forget_link(link);
 		}
 	}
+	courier_close_streams();
 	disconnect(NULL);
 }
 

@@ -1,0 +1,205 @@
+/*
+ * stream_copy.c
+ *	  courier.stream_copy(): rows of a table, read here, into the COPY that a
+ *	  stream is in.
+ *
+ * What is read is not kept: the node inserts the first rows while the last
+ * ones are read.
+ */
+#include "pg_courier.h"
+
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "copy_rows.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/itemptr.h"
+#include "stream.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+PG_FUNCTION_INFO_V1(courier_stream_copy);
+
+#define FETCHED_ROWS 100
+
+/* So much is given to libpq at once. */
+#define PART (128 * 1024)
+
+/* Appends a value as COPY's text format has it. */
+static void
+append_copied(StringInfo buffer, const char *text)
+{
+	const char *from = text;
+
+	for (const char *c = text;; c++)
+	{
+		char		code;
+
+		switch (*c)
+		{
+			case '\0':
+				appendBinaryStringInfo(buffer, from, c - from);
+				return;
+			case '\\':
+				code = '\\';
+				break;
+			case '\n':
+				code = 'n';
+				break;
+			case '\r':
+				code = 'r';
+				break;
+			case '\t':
+				code = 't';
+				break;
+			default:
+				continue;
+		}
+		appendBinaryStringInfo(buffer, from, c - from);
+		appendStringInfoCharMacro(buffer, '\\');
+		appendStringInfoCharMacro(buffer, code);
+		from = c + 1;
+	}
+}
+
+/* A row is ctid, which is not sent, and the columns. */
+typedef struct StreamedColumn
+{
+	FmgrInfo	output;
+	int16		length;
+	bool		plain;			/* see courier_is_plain() */
+} StreamedColumn;
+
+static StreamedColumn *
+look_at_columns(TupleDesc desc)
+{
+	StreamedColumn *columns = palloc(sizeof(StreamedColumn) * desc->natts);
+
+	for (int i = 1; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		Oid			function;
+		bool		is_varlena;
+
+		getTypeOutputInfo(attribute->atttypid, &function, &is_varlena);
+		fmgr_info(function, &columns[i].output);
+		columns[i].length = attribute->attlen;
+		columns[i].plain = courier_is_plain(function);
+	}
+	return columns;
+}
+
+static void
+append_row(StringInfo buffer, StreamedColumn *columns, int natts,
+		   Datum *values, bool *nulls)
+{
+	for (int i = 1; i < natts; i++)
+	{
+		if (i > 1)
+			appendStringInfoCharMacro(buffer, '\t');
+		if (nulls[i])
+			appendBinaryStringInfo(buffer, "\\N", 2);
+		else
+		{
+			char	   *text = OutputFunctionCall(&columns[i].output, values[i]);
+
+			if (columns[i].plain)
+				appendStringInfoString(buffer, text);
+			else
+				append_copied(buffer, text);
+		}
+	}
+	appendStringInfoCharMacro(buffer, '\n');
+}
+
+/*
+ * courier.stream_copy(stream text, query text, first tid, behind tid,
+ *		largest int4, silence int4) → rows int8, bytes int8, next tid
+ *
+ * The query gives ctid and the columns for two places, $1 and $2.  "next" is
+ * the first row that is larger than "largest", with which it stops, or NULL.
+ */
+Datum
+courier_stream_copy(PG_FUNCTION_ARGS)
+{
+	CourierStream *stream = courier_stream(PG_GETARG_DATUM(0));
+	int64		largest = PG_GETARG_INT32(4);
+	int			silence = PG_GETARG_INT32(5);
+	ItemPointerData next;
+	bool		stopped = false;
+	int64		rows = 0;
+	int64		bytes = 0;
+	Portal		portal;
+	TupleDesc	desc;
+	StreamedColumn *columns;
+	StringInfoData buffer;
+	MemoryContext per_row;
+	Datum	   *values;
+	bool	   *nulls;
+	Datum		results[3];
+	bool		result_nulls[3] = {0};
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	portal = courier_copy_open(text_to_cstring(PG_GETARG_TEXT_PP(1)),
+							   PG_GETARG_DATUM(2), PG_GETARG_DATUM(3));
+	desc = portal->tupDesc;
+	columns = look_at_columns(desc);
+	values = palloc(sizeof(Datum) * desc->natts);
+	nulls = palloc(sizeof(bool) * desc->natts);
+	initStringInfo(&buffer);
+	per_row = AllocSetContextCreate(CurrentMemoryContext,
+									"pg_courier streamed row",
+									ALLOCSET_DEFAULT_SIZES);
+	while (!stopped)
+	{
+		SPI_cursor_fetch(portal, true, FETCHED_ROWS);
+		if (SPI_processed == 0)
+			break;
+		for (uint64 r = 0; r < SPI_processed && !stopped; r++)
+		{
+			int64		size = 0;
+			MemoryContext old_context;
+
+			heap_deform_tuple(SPI_tuptable->vals[r], desc, values, nulls);
+			for (int i = 1; i < desc->natts; i++)
+				if (!nulls[i] && columns[i].length == -1)
+					size += toast_raw_datum_size(values[i]);
+			if (size > largest)
+			{
+				next = *(ItemPointer) DatumGetPointer(values[0]);
+				stopped = true;
+				break;
+			}
+			old_context = MemoryContextSwitchTo(per_row);
+			append_row(&buffer, columns, desc->natts, values, nulls);
+			MemoryContextSwitchTo(old_context);
+			MemoryContextReset(per_row);
+			rows++;
+			if (buffer.len >= PART)
+			{
+				courier_stream_put(stream, buffer.data, buffer.len, silence);
+				bytes += buffer.len;
+				resetStringInfo(&buffer);
+			}
+		}
+		SPI_freetuptable(SPI_tuptable);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (buffer.len > 0)
+		courier_stream_put(stream, buffer.data, buffer.len, silence);
+	bytes += buffer.len;
+	SPI_cursor_close(portal);
+	SPI_finish();
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	results[0] = Int64GetDatum(rows);
+	results[1] = Int64GetDatum(bytes);
+	results[2] = PointerGetDatum(&next);
+	result_nulls[2] = !stopped;
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  results, result_nulls)));
+}
