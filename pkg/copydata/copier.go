@@ -61,7 +61,7 @@ func (c *Copier) Fits(workers int, rate int64) bool {
 // Connect opens the lanes that are not open yet. Called where no snapshot is held.
 func (c *Copier) Connect(ctx context.Context) error {
 	for number := len(c.lanes); number < c.sizes.lanes && !c.complete; number++ {
-		l := &lane{copier: c, number: number, session: c.config.Session}
+		l := &lane{copier: c, number: number, session: c.config.Session, refused: make(map[uint32]bool)}
 		if c.config.Open != nil {
 			own, end, err := c.config.Open(ctx)
 			if err != nil {
@@ -101,6 +101,11 @@ func (c *Copier) Shared() bool { return c.config.Open != nil }
 // Close ends all connections, whatever their state.
 func (c *Copier) Close(ctx context.Context) {
 	for _, l := range c.lanes {
+		if l.copy != nil {
+			if err := l.copy.Close(ctx); err != nil {
+				c.config.Log.Debug("close a connection that was copied over", "error", err.Error())
+			}
+		}
 		if l.link != nil {
 			// What is in flight is found out from the node.
 			if err := l.link.Close(ctx); err != nil {

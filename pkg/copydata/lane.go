@@ -51,12 +51,16 @@ type lane struct {
 	ending   bool   // its end is in flight
 	checked  int64  // rows of the statement in flight, or -1
 
+	copy    *dblink.Stream  // opened when it is needed, or nil
+	refused map[uint32]bool // tables whose rows can't go over it
+	inserts bool            // nor can those of the job
+
 	ahead *dblink.Sent // what was read at next while the node worked, and is yet to be sent
 }
 
 // take begins a job.
 func (l *lane) take(j *Job) {
-	l.job, l.begun, l.ending, l.checked, l.ahead = j, false, false, -1, nil
+	l.job, l.begun, l.ending, l.checked, l.ahead, l.inserts = j, false, false, -1, nil, false
 	existing := render.Fail
 	switch {
 	case j.anew:
@@ -87,6 +91,12 @@ func (l *lane) step(ctx context.Context) (done bool, err error) {
 			return false, &TableError{Table: j.table, Err: err}
 		}
 		return true, nil
+	}
+	if !l.inserts && !l.begun && l.streams(l.job) {
+		if done, err = l.stream(ctx); err != nil {
+			return false, &TableError{Table: l.job.table, Err: err}
+		}
+		return done, nil
 	}
 	if l.link.Busy() {
 		if err := l.await(ctx); err != nil {
@@ -129,9 +139,7 @@ func (l *lane) check(outcome dblink.Outcome) error {
 	if expected < 0 || len(outcome.Counts) == 0 || outcome.Counts[len(outcome.Counts)-1] == expected {
 		return nil
 	}
-	return &session.Error{SQLState: "55000", Message: fmt.Sprintf("of %d rows that were sent the node has written %d",
-		expected, outcome.Counts[len(outcome.Counts)-1]),
-		Hint: "A trigger or a rule of the table on the node keeps rows from it: disable it there."}
+	return swallowed(expected, outcome.Counts[len(outcome.Counts)-1])
 }
 
 // prologue is what a job's transaction begins with.
@@ -191,23 +199,28 @@ func (l *lane) read(ctx context.Context) error {
 	return l.copier.pace.wait(ctx, l.session, sent.Bytes)
 }
 
+// noteChunk is the statement that notes that the job's chunk has arrived.
+func (l *lane) noteChunk() string {
+	j := l.job
+	return fmt.Sprintf(`INSERT INTO courier_target.copied_chunk
+		(subscription, relation, leaf, filenode, from_block, to_block, rows, bytes)
+		VALUES (%s, %d, %d, %d, %d, %d, %d, %d)
+		ON CONFLICT (subscription, relation, leaf, from_block) DO UPDATE -- of a file that is no more
+		SET filenode = excluded.filenode, to_block = excluded.to_block, rows = excluded.rows, bytes = excluded.bytes,
+		    copied_at = excluded.copied_at;
+		`, literal(l.copier.config.Key), j.table.OID, j.leaf.OID, j.leaf.Filenode, j.pages.From, j.pages.To,
+		j.count, j.leaf.bytes(j.pages))
+}
+
 // end notes the chunk and commits.
 func (l *lane) end(ctx context.Context) error {
-	j := l.job
 	sql := l.prologue()
-	if j.rows == nil {
-		sql += fmt.Sprintf(`INSERT INTO courier_target.copied_chunk
-			(subscription, relation, leaf, filenode, from_block, to_block, rows, bytes)
-			VALUES (%s, %d, %d, %d, %d, %d, %d, %d)
-			ON CONFLICT (subscription, relation, leaf, from_block) DO UPDATE -- of a file that is no more
-			SET filenode = excluded.filenode, to_block = excluded.to_block, rows = excluded.rows, bytes = excluded.bytes,
-			    copied_at = excluded.copied_at;
-			`, literal(l.copier.config.Key), j.table.OID, j.leaf.OID, j.leaf.Filenode, j.pages.From, j.pages.To,
-			j.count, j.leaf.bytes(j.pages))
+	if l.job.rows == nil {
+		sql += l.noteChunk()
 	}
 	l.ending = true
 	if err := l.link.Send(ctx, []byte(sql+"COMMIT")); err != nil {
-		return &TableError{Table: j.table, Err: err}
+		return &TableError{Table: l.job.table, Err: err}
 	}
 	return nil
 }

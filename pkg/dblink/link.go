@@ -118,18 +118,11 @@ func (l *Link) connect(ctx context.Context) error {
 // in one round trip. A new backend needs milliseconds to learn of a view like
 // pg_stat_activity, so what is under it is asked.
 func (l *Link) Configure(ctx context.Context) error {
-	var sql strings.Builder
-	sql.WriteString("DO $courier$ BEGIN\n")
-	for _, setting := range slices.Concat(settings, limitsOf(ctx).settings(l.patient)) {
-		fmt.Fprintf(&sql, "BEGIN PERFORM pg_catalog.set_config('%s', '%s', false);"+
-			" EXCEPTION WHEN insufficient_privilege OR undefined_object THEN NULL; END;\n", setting[0], setting[1])
-	}
-	sql.WriteString(`END $courier$;
+	identity, err := l.value(ctx, configuration(slices.Concat(settings, limitsOf(ctx).settings(l.patient)))+`;
 		SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_backend_pid(),
 			(SELECT coalesce(extract(epoch from a.backend_start), 0)
 			 FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a),
 			pg_catalog.current_setting('session_replication_role'))`)
-	identity, err := l.value(ctx, sql.String())
 	if err != nil {
 		return fmt.Errorf("prepare the session on node %s: %w", l.node, err)
 	}
@@ -139,6 +132,18 @@ func (l *Link) Configure(ctx context.Context) error {
 	}
 	l.pid, l.started, l.Replica = fields[0], fields[1], fields[2] == "replica"
 	return nil
+}
+
+// configuration is the statement that makes settings, as far as the role may.
+func configuration(settings [][2]string) string {
+	var sql strings.Builder
+	sql.WriteString("DO $courier$ BEGIN\n")
+	for _, setting := range settings {
+		fmt.Fprintf(&sql, "BEGIN PERFORM pg_catalog.set_config('%s', '%s', false);"+
+			" EXCEPTION WHEN insufficient_privilege OR undefined_object THEN NULL; END;\n", setting[0], setting[1])
+	}
+	sql.WriteString("END $courier$")
+	return sql.String()
 }
 
 // Query runs one statement on the node and returns its rows, all columns as

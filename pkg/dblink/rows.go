@@ -107,9 +107,12 @@ func (l *Link) SendValue(ctx context.Context, query, place string, number int, o
 // Mark gives the session on the node the name under which the next Claim of the
 // subscription finds it, and ends it if it is still there.
 func (l *Link) Mark(ctx context.Context, key string) error {
-	_, err := l.value(ctx, "SELECT pg_catalog.set_config('application_name', "+quote("pg_courier "+key)+", false)")
-	if err != nil {
+	if _, err := l.value(ctx, markOf(key)); err != nil {
 		return fmt.Errorf("mark the session on node %s: %w", l.node, err)
 	}
 	return nil
+}
+
+func markOf(key string) string {
+	return "SELECT pg_catalog.set_config('application_name', " + quote("pg_courier "+key) + ", false)"
 }
