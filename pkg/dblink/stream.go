@@ -48,11 +48,7 @@ func (s *Stream) Close(ctx context.Context) error {
 // FROM STDIN, which then waits for Copy. It returns how many rows the last one has
 // touched. The node's error is a *session.Error.
 func (s *Stream) Run(ctx context.Context, sql string) (rows int64, err error) {
-	rows, err = s.answer(ctx, time.Hour, "courier.stream_run($1, $2, $3::pg_catalog.int4)", s.name, sql, milliseconds(patience))
-	if err != nil {
-		return 0, fmt.Errorf("run on node %s: %w", s.node, err)
-	}
-	return rows, nil
+	return s.answer(ctx, "run", "courier.stream_run($1, $2, $3::pg_catalog.int4)", s.name, sql, milliseconds(patience))
 }
 
 // patience is how long a statement may take: its limit on the node is shorter.
@@ -87,18 +83,14 @@ func (s *Stream) Copy(ctx context.Context, r *Rows) (Copied, error) {
 
 // End ends the COPY, and returns how many rows the node has taken.
 func (s *Stream) End(ctx context.Context) (rows int64, err error) {
-	rows, err = s.answer(ctx, time.Hour, "courier.stream_end($1, $2::pg_catalog.int4)", s.name, milliseconds(patience))
-	if err != nil {
-		return 0, fmt.Errorf("copy rows to node %s: %w", s.node, err)
-	}
-	return rows, nil
+	return s.answer(ctx, "copy rows", "courier.stream_end($1, $2::pg_catalog.int4)", s.name, milliseconds(patience))
 }
 
 // answer takes the outcome that a function returns.
-func (s *Stream) answer(ctx context.Context, limit time.Duration, call string, args ...any) (int64, error) {
-	rows, err := s.session.Query(session.WithLimit(ctx, limit), "SELECT rows, sqlstate, message, detail, hint FROM "+call, args...)
+func (s *Stream) answer(ctx context.Context, what, call string, args ...any) (int64, error) {
+	rows, err := s.session.Query(session.WithLimit(ctx, time.Hour), "SELECT rows, sqlstate, message, detail, hint FROM "+call, args...)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%s on node %s: %w", what, s.node, err)
 	}
 	row := rows[0]
 	if row[1] != nil {
