@@ -61,35 +61,51 @@ REVOKE ALL ON FUNCTION courier.stream_close(pg_catalog.text) FROM PUBLIC;
 COMMENT ON FUNCTION courier.stream_close(pg_catalog.text) IS
     'Closes a stream if it is open.';
 
-CREATE FUNCTION courier.stream_run(
-    stream pg_catalog.text, command pg_catalog.text, silence pg_catalog.int4,
-    OUT copying pg_catalog.bool, OUT rows pg_catalog.int8, OUT sqlstate pg_catalog.text, OUT message pg_catalog.text,
-    OUT detail pg_catalog.text, OUT hint pg_catalog.text)
-RETURNS pg_catalog.record
+CREATE FUNCTION courier.stream_send(stream pg_catalog.text, command pg_catalog.text)
+RETURNS pg_catalog.void
 LANGUAGE c VOLATILE STRICT
-AS 'MODULE_PATHNAME', 'courier_stream_run';
-REVOKE ALL ON FUNCTION courier.stream_run(pg_catalog.text, pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
-COMMENT ON FUNCTION courier.stream_run(pg_catalog.text, pg_catalog.text, pg_catalog.int4) IS
-    'Runs statements on a stream; copying says that the last has begun a COPY FROM STDIN, rows how many the last has touched, the rest what the first error was.';
+AS 'MODULE_PATHNAME', 'courier_stream_send';
+REVOKE ALL ON FUNCTION courier.stream_send(pg_catalog.text, pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION courier.stream_send(pg_catalog.text, pg_catalog.text) IS
+    'Sends statements over a stream, of which the last may begin a COPY FROM STDIN; stream_take() tells what came of them.';
 
 CREATE FUNCTION courier.stream_copy(
     stream pg_catalog.text, query pg_catalog.text, first pg_catalog.tid, behind pg_catalog.tid,
-    largest pg_catalog.int4, silence pg_catalog.int4,
-    OUT rows pg_catalog.int8, OUT bytes pg_catalog.int8, OUT next pg_catalog.tid)
+    most pg_catalog.int4, largest pg_catalog.int4,
+    OUT rows pg_catalog.int8, OUT bytes pg_catalog.int8, OUT next pg_catalog.tid, OUT large pg_catalog.bool)
 RETURNS pg_catalog.record
 LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'courier_stream_copy';
 REVOKE ALL ON FUNCTION courier.stream_copy(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.tid, pg_catalog.int4, pg_catalog.int4) FROM PUBLIC;
 COMMENT ON FUNCTION courier.stream_copy(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.tid, pg_catalog.int4, pg_catalog.int4) IS
-    'Runs a query that gives ctid and columns for the places $1 to $2, and puts its rows into the COPY that a stream is in; next is the first one that is larger than "largest", null if there is none.';
+    'Runs a query that gives ctid and columns for the places $1 to $2, and puts its rows into the COPY that a stream is in. Ends at about "most" bytes, or at a row that is larger than "largest": large says so, and next is where to go on, null at the end. Does not wait for the node.';
 
-CREATE FUNCTION courier.stream_end(
-    stream pg_catalog.text, silence pg_catalog.int4,
-    OUT copying pg_catalog.bool, OUT rows pg_catalog.int8, OUT sqlstate pg_catalog.text, OUT message pg_catalog.text,
+CREATE FUNCTION courier.stream_flush(
+    stream pg_catalog.text, timeout pg_catalog.int4,
+    OUT ready pg_catalog.bool, OUT silent pg_catalog.int4, OUT unacknowledged pg_catalog.int4)
+RETURNS pg_catalog.record
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_stream_flush';
+REVOKE ALL ON FUNCTION courier.stream_flush(pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.stream_flush(pg_catalog.text, pg_catalog.int4) IS
+    'Waits so many milliseconds at most until all that was put into a stream has been sent; else says for how many no byte has moved, and how many bytes the other side has not taken.';
+
+CREATE FUNCTION courier.stream_end(stream pg_catalog.text)
+RETURNS pg_catalog.void
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_stream_end';
+REVOKE ALL ON FUNCTION courier.stream_end(pg_catalog.text) FROM PUBLIC;
+COMMENT ON FUNCTION courier.stream_end(pg_catalog.text) IS
+    'Ends the COPY that a stream is in; stream_take() tells what came of it.';
+
+CREATE FUNCTION courier.stream_take(
+    stream pg_catalog.text, timeout pg_catalog.int4,
+    OUT ready pg_catalog.bool, OUT silent pg_catalog.int4, OUT unacknowledged pg_catalog.int4,
+    OUT rows pg_catalog.int8, OUT value pg_catalog.text, OUT sqlstate pg_catalog.text, OUT message pg_catalog.text,
     OUT detail pg_catalog.text, OUT hint pg_catalog.text)
 RETURNS pg_catalog.record
 LANGUAGE c VOLATILE STRICT
-AS 'MODULE_PATHNAME', 'courier_stream_end';
-REVOKE ALL ON FUNCTION courier.stream_end(pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
-COMMENT ON FUNCTION courier.stream_end(pg_catalog.text, pg_catalog.int4) IS
-    'Ends the COPY that a stream is in: what stream_run() would say.';
+AS 'MODULE_PATHNAME', 'courier_stream_take';
+REVOKE ALL ON FUNCTION courier.stream_take(pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.stream_take(pg_catalog.text, pg_catalog.int4) IS
+    'As stream_flush(), and waits for what comes of it: how many rows the last statement touched, the value it gave, or the first error. Ready, too, when a COPY FROM STDIN has begun.';

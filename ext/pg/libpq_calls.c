@@ -50,6 +50,8 @@ courier_libpq(void)
 	calls.resultStatus = symbol("PQresultStatus");
 	calls.resultErrorField = symbol("PQresultErrorField");
 	calls.cmdTuples = symbol("PQcmdTuples");
+	calls.ntuples = symbol("PQntuples");
+	calls.getvalue = symbol("PQgetvalue");
 	calls.clear = symbol("PQclear");
 	calls.putCopyData = symbol("PQputCopyData");
 	calls.putCopyEnd = symbol("PQputCopyEnd");

@@ -37,6 +37,8 @@ typedef struct CourierLibpq
 	ExecStatusType (*resultStatus) (const PGresult *);
 	char	   *(*resultErrorField) (const PGresult *, int);
 	char	   *(*cmdTuples) (PGresult *);
+	int			(*ntuples) (const PGresult *);
+	char	   *(*getvalue) (const PGresult *, int, int);
 	void		(*clear) (PGresult *);
 	int			(*putCopyData) (PGconn *, const char *, int);
 	int			(*putCopyEnd) (PGconn *, const char *);

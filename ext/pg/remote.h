@@ -40,6 +40,7 @@ typedef enum CourierCut
 /* ---- remote_socket.c ---- */
 extern void courier_sockets_remember(void);
 extern CourierSocket courier_sockets_find_new(void);
+extern CourierSocket courier_socket_of(int fd);
 extern bool courier_socket_open(const CourierSocket *socket);
 extern uint64 courier_socket_moved(const CourierSocket *socket);
 extern int	courier_socket_unacknowledged(const CourierSocket *socket);

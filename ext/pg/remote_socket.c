@@ -139,6 +139,14 @@ courier_sockets_find_new(void)
 	return (CourierSocket) {-1, 0};
 }
 
+CourierSocket
+courier_socket_of(int fd)
+{
+	bool		used;
+
+	return (CourierSocket) {fd, socket_inode(fd, &used)};
+}
+
 /* Is it still open?  libpq closes the socket of a broken connection. */
 bool
 courier_socket_open(const CourierSocket *socket)

@@ -4,21 +4,19 @@
  *	  COPY, which dblink cannot do.
  *
  * A stream is opened with what dblink would use (connect_trial.c), and belongs
- * to the session.  Nothing here blocks: every wait looks for interrupts, and
- * gives up when no byte moves for too long.  A stream on which anything went
+ * to the session.  Every wait is bounded, looks for interrupts, and says for how
+ * long no byte has moved, as remote.c does: whether the stream is to be given
+ * up is for the caller to say (pkg/dblink).  A stream on which anything went
  * wrong in the middle is closed, so that it is either idle, or in a COPY that
- * it was told to begin.
- *
- * What a node says against rows may quote them (the context of a COPY's error
- * does): of that only the table and the column are kept.
+ * it was told to begin.  stream_copy.c puts rows into it, stream_answer.c takes
+ * what the node says.
  */
 #include "pg_courier.h"
 
-#include "funcapi.h"
 #include "libpq_calls.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "remote.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
 #include "stream.h"
@@ -29,8 +27,11 @@
 
 PG_FUNCTION_INFO_V1(courier_stream_open);
 PG_FUNCTION_INFO_V1(courier_stream_close);
-PG_FUNCTION_INFO_V1(courier_stream_run);
+PG_FUNCTION_INFO_V1(courier_stream_send);
 PG_FUNCTION_INFO_V1(courier_stream_end);
+
+/* How often a wait sees whether bytes move, in milliseconds. */
+#define LOOK_INTERVAL 250
 
 static HTAB *streams = NULL;
 
@@ -111,6 +112,9 @@ courier_stream_open(PG_FUNCTION_ARGS)
 	(void) libpq->setnonblocking(conn, 1);
 	stream = hash_search(streams, key, HASH_ENTER, NULL);
 	stream->conn = conn;
+	stream->socket = courier_socket_of(libpq->socket(conn));
+	stream->moved = courier_socket_moved(&stream->socket);
+	stream->moved_at = GetCurrentTimestamp();
 	PG_RETURN_VOID();
 }
 
@@ -125,8 +129,9 @@ courier_stream_close(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-static void
-lose_stream(CourierStream *stream, const char *why)
+/* Closes a stream that has broken, and says so. */
+void
+courier_lose_stream(CourierStream *stream, const char *why)
 {
 	char	   *detail = pstrdup(why);
 
@@ -137,24 +142,48 @@ lose_stream(CourierStream *stream, const char *why)
 			 errdetail_internal("%s", detail)));
 }
 
-/*
- * Waits until the node can be written to, or has sent something.  An interrupt
- * closes the stream.
- */
-static void
-wait_for_node(CourierStream *stream, int events, TimestampTz end, int silence)
+/* Sends what the node takes now.  Returns whether that is all there is. */
+static bool
+flush_stream(CourierStream *stream)
 {
-	long		rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
-	int			event;
+	int			left = libpq->flush(stream->conn);
 
+	if (left < 0)
+		courier_lose_stream(stream, libpq->errorMessage(stream->conn));
+	return left == 0;
+}
+
+/* Notes whether bytes have moved. */
+static void
+look_at_socket(CourierStream *stream)
+{
+	uint64		moved = courier_socket_moved(&stream->socket);
+
+	if (moved == stream->moved)
+		return;
+	stream->moved = moved;
+	stream->moved_at = GetCurrentTimestamp();
+}
+
+/*
+ * Waits until the node can be written to, or has sent something, or it is time
+ * to look whether bytes move.  Returns false if the deadline is over.  An
+ * interrupt closes the stream.
+ */
+static bool
+wait_for_node(CourierStream *stream, int events, TimestampTz deadline)
+{
+	long		rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+													   deadline);
+
+	look_at_socket(stream);
 	if (rest <= 0)
-		lose_stream(stream, psprintf("It was silent for %d ms.", silence));
-	event = WaitLatchOrSocket(MyLatch,
-							  WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH | events,
-							  libpq->socket(stream->conn), rest,
-							  PG_WAIT_EXTENSION);
-	if (event & WL_LATCH_SET)
-		ResetLatch(MyLatch);
+		return false;
+	(void) WaitLatchOrSocket(MyLatch,
+							 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH | events,
+							 libpq->socket(stream->conn),
+							 Min(rest, LOOK_INTERVAL), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
 	PG_TRY();
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -165,174 +194,68 @@ wait_for_node(CourierStream *stream, int events, TimestampTz end, int silence)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	/* what it has sent must not keep it from reading */
+	if (!libpq->consumeInput(stream->conn))
+		courier_lose_stream(stream, libpq->errorMessage(stream->conn));
+	return true;
 }
 
-/* Has all that libpq keeps sent. */
-void
-courier_stream_flush(CourierStream *stream, int silence)
+/* Waits until all that libpq keeps is sent. */
+bool
+courier_stream_sent(CourierStream *stream, TimestampTz deadline)
 {
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												  silence);
-
-	for (;;)
-	{
-		int			left = libpq->flush(stream->conn);
-
-		if (left < 0)
-			lose_stream(stream, libpq->errorMessage(stream->conn));
-		if (left == 0)
-			return;
-		wait_for_node(stream, WL_SOCKET_WRITEABLE | WL_SOCKET_READABLE, end,
-					  silence);
-		/* what it has sent must not keep it from reading */
-		if (!libpq->consumeInput(stream->conn))
-			lose_stream(stream, libpq->errorMessage(stream->conn));
-	}
+	while (!flush_stream(stream))
+		if (!wait_for_node(stream, WL_SOCKET_WRITEABLE | WL_SOCKET_READABLE,
+						   deadline))
+			return false;
+	return true;
 }
 
-void
-courier_stream_put(CourierStream *stream, const char *data, int length,
-				   int silence)
+/* Waits until there is a result, or there are no more. */
+bool
+courier_stream_answered(CourierStream *stream, TimestampTz deadline)
 {
-	while (libpq->putCopyData(stream->conn, data, length) == 0)
-		courier_stream_flush(stream, silence);
-	courier_stream_flush(stream, silence);
-}
-
-/* The next result, or NULL behind the last. */
-static PGresult *
-next_result(CourierStream *stream, int silence)
-{
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												  silence);
-
 	while (libpq->isBusy(stream->conn))
-	{
-		wait_for_node(stream, WL_SOCKET_READABLE, end, silence);
-		if (!libpq->consumeInput(stream->conn))
-			lose_stream(stream, libpq->errorMessage(stream->conn));
-	}
-	return libpq->getResult(stream->conn);
-}
-
-/* Takes a field of an error, in the database's encoding. */
-static char *
-error_field(PGresult *result, int field)
-{
-	char	   *text = libpq->resultErrorField(result, field);
-
-	return text == NULL ? NULL : pstrdup(text);
-}
-
-/* What came of a string of statements. */
-typedef struct StreamOutcome
-{
-	bool		copying;		/* it has begun a COPY */
-	int64		rows;			/* of the last statement */
-	char	   *sqlstate;		/* of the first error, or NULL */
-	char	   *message;
-	char	   *detail;
-	char	   *hint;
-	char	   *column;
-} StreamOutcome;
-
-static void
-take_results(CourierStream *stream, int silence, StreamOutcome *outcome)
-{
-	PGresult   *result;
-
-	while ((result = next_result(stream, silence)) != NULL)
-	{
-		switch (libpq->resultStatus(result))
-		{
-			case PGRES_COPY_IN:
-				outcome->copying = true;
-				libpq->clear(result);
-				return;
-			case PGRES_COMMAND_OK:
-			case PGRES_TUPLES_OK:
-				outcome->rows = strtoll(libpq->cmdTuples(result), NULL, 10);
-				break;
-			default:
-				if (outcome->sqlstate != NULL)
-					break;
-				outcome->sqlstate = error_field(result, PG_DIAG_SQLSTATE);
-				if (outcome->sqlstate == NULL)
-				{
-					libpq->clear(result);
-					lose_stream(stream, libpq->errorMessage(stream->conn));
-				}
-				outcome->message = error_field(result, PG_DIAG_MESSAGE_PRIMARY);
-				outcome->detail = error_field(result, PG_DIAG_MESSAGE_DETAIL);
-				outcome->hint = error_field(result, PG_DIAG_MESSAGE_HINT);
-				outcome->column = error_field(result, PG_DIAG_COLUMN_NAME);
-		}
-		libpq->clear(result);
-	}
-}
-
-/* The row (copying, rows, sqlstate, message, detail, hint). */
-static Datum
-outcome_row(FunctionCallInfo fcinfo, StreamOutcome *outcome)
-{
-	TupleDesc	desc;
-	Datum		values[6];
-	bool		nulls[6] = {0};
-	char	   *texts[] = {outcome->sqlstate, outcome->message,
-		outcome->detail, outcome->hint};
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	values[0] = BoolGetDatum(outcome->copying);
-	values[1] = Int64GetDatum(outcome->rows);
-	for (int i = 0; i < (int) lengthof(texts); i++)
-	{
-		nulls[i + 2] = texts[i] == NULL;
-		if (texts[i] != NULL)
-			values[i + 2] = CStringGetTextDatum(texts[i]);
-	}
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values,
-											 nulls));
+		if (!wait_for_node(stream, WL_SOCKET_READABLE, deadline))
+			return false;
+	return true;
 }
 
 /*
- * courier.stream_run(stream text, command text, silence int4)
- * → copying bool, rows int8, sqlstate text, message text, detail text, hint text
- *
- * Runs a string of statements, of which the last may begin a COPY FROM STDIN.
+ * Gives libpq a part of a COPY, which goes out as far as the node takes it now:
+ * while it inserts those rows others are read, for it or for another stream.
  */
+void
+courier_stream_put(CourierStream *stream, const char *data, int length)
+{
+	if (libpq->putCopyData(stream->conn, data, length) <= 0)
+		courier_lose_stream(stream, libpq->errorMessage(stream->conn));
+	stream->moved_at = GetCurrentTimestamp();
+	(void) flush_stream(stream);
+}
+
+/* courier.stream_send(stream text, command text) */
 Datum
-courier_stream_run(PG_FUNCTION_ARGS)
+courier_stream_send(PG_FUNCTION_ARGS)
 {
 	CourierStream *stream = courier_stream(PG_GETARG_DATUM(0));
-	int			silence = PG_GETARG_INT32(2);
-	StreamOutcome outcome = {0};
 
 	if (!libpq->sendQuery(stream->conn, TextDatumGetCString(PG_GETARG_DATUM(1))))
-		lose_stream(stream, libpq->errorMessage(stream->conn));
-	courier_stream_flush(stream, silence);
-	take_results(stream, silence, &outcome);
-	PG_RETURN_DATUM(outcome_row(fcinfo, &outcome));
+		courier_lose_stream(stream, libpq->errorMessage(stream->conn));
+	stream->moved_at = GetCurrentTimestamp();
+	(void) flush_stream(stream);
+	PG_RETURN_VOID();
 }
 
-/*
- * courier.stream_end(stream text, silence int4) → as stream_run()
- *
- * Ends the COPY that is under way.
- */
+/* courier.stream_end(stream text) */
 Datum
 courier_stream_end(PG_FUNCTION_ARGS)
 {
 	CourierStream *stream = courier_stream(PG_GETARG_DATUM(0));
-	int			silence = PG_GETARG_INT32(1);
-	StreamOutcome outcome = {0};
-	int			ended;
 
-	while ((ended = libpq->putCopyEnd(stream->conn, NULL)) == 0)
-		courier_stream_flush(stream, silence);
-	if (ended < 0)
-		lose_stream(stream, libpq->errorMessage(stream->conn));
-	courier_stream_flush(stream, silence);
-	take_results(stream, silence, &outcome);
-	PG_RETURN_DATUM(outcome_row(fcinfo, &outcome));
+	if (libpq->putCopyEnd(stream->conn, NULL) <= 0)
+		courier_lose_stream(stream, libpq->errorMessage(stream->conn));
+	stream->moved_at = GetCurrentTimestamp();
+	(void) flush_stream(stream);
+	PG_RETURN_VOID();
 }

@@ -116,19 +116,22 @@ append_row(StringInfo buffer, StreamedColumn *columns, int natts,
 
 /*
  * courier.stream_copy(stream text, query text, first tid, behind tid,
- *		largest int4, silence int4) → rows int8, bytes int8, next tid
+ *		most int4, largest int4)
+ * → rows int8, bytes int8, next tid, large bool
  *
- * The query gives ctid and the columns for two places, $1 and $2.  "next" is
- * the first row that is larger than "largest", with which it stops, or NULL.
+ * The query gives ctid and the columns for two places, $1 and $2.  It stops
+ * behind "most" bytes, or at a row that is larger than "largest": "next" is the
+ * first row that was not sent, or NULL.
  */
 Datum
 courier_stream_copy(PG_FUNCTION_ARGS)
 {
 	CourierStream *stream = courier_stream(PG_GETARG_DATUM(0));
-	int64		largest = PG_GETARG_INT32(4);
-	int			silence = PG_GETARG_INT32(5);
+	int64		most = PG_GETARG_INT32(4);
+	int64		largest = PG_GETARG_INT32(5);
 	ItemPointerData next;
 	bool		stopped = false;
+	bool		large = false;
 	int64		rows = 0;
 	int64		bytes = 0;
 	Portal		portal;
@@ -138,8 +141,8 @@ courier_stream_copy(PG_FUNCTION_ARGS)
 	MemoryContext per_row;
 	Datum	   *values;
 	bool	   *nulls;
-	Datum		results[3];
-	bool		result_nulls[3] = {0};
+	Datum		results[4];
+	bool		result_nulls[4] = {0};
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
@@ -167,7 +170,8 @@ courier_stream_copy(PG_FUNCTION_ARGS)
 			for (int i = 1; i < desc->natts; i++)
 				if (!nulls[i] && columns[i].length == -1)
 					size += toast_raw_datum_size(values[i]);
-			if (size > largest)
+			large = size > largest;
+			if (large || bytes + buffer.len >= most)
 			{
 				next = *(ItemPointer) DatumGetPointer(values[0]);
 				stopped = true;
@@ -180,7 +184,7 @@ courier_stream_copy(PG_FUNCTION_ARGS)
 			rows++;
 			if (buffer.len >= PART)
 			{
-				courier_stream_put(stream, buffer.data, buffer.len, silence);
+				courier_stream_put(stream, buffer.data, buffer.len);
 				bytes += buffer.len;
 				resetStringInfo(&buffer);
 			}
@@ -189,7 +193,7 @@ courier_stream_copy(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 	}
 	if (buffer.len > 0)
-		courier_stream_put(stream, buffer.data, buffer.len, silence);
+		courier_stream_put(stream, buffer.data, buffer.len);
 	bytes += buffer.len;
 	SPI_cursor_close(portal);
 	SPI_finish();
@@ -200,6 +204,7 @@ courier_stream_copy(PG_FUNCTION_ARGS)
 	results[1] = Int64GetDatum(bytes);
 	results[2] = PointerGetDatum(&next);
 	result_nulls[2] = !stopped;
+	results[3] = BoolGetDatum(large);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
 													  results, result_nulls)));
 }

@@ -54,13 +54,15 @@ type lane struct {
 	copy    *dblink.Stream  // opened when it is needed, or nil
 	refused map[uint32]bool // tables whose rows can't go over it
 	inserts bool            // nor can those of the job
+	stage   stage           // of the job over it
 
 	ahead *dblink.Sent // what was read at next while the node worked, and is yet to be sent
 }
 
 // take begins a job.
 func (l *lane) take(j *Job) {
-	l.job, l.begun, l.ending, l.checked, l.ahead, l.inserts = j, false, false, -1, nil, false
+	l.job, l.begun, l.ending, l.checked, l.ahead = j, false, false, -1, nil
+	l.inserts, l.stage = false, untouched
 	existing := render.Fail
 	switch {
 	case j.anew:
@@ -92,7 +94,7 @@ func (l *lane) step(ctx context.Context) (done bool, err error) {
 		}
 		return true, nil
 	}
-	if !l.inserts && !l.begun && l.streams(l.job) {
+	if l.stage != untouched || l.streams(l.job) && !l.begun {
 		if done, err = l.stream(ctx); err != nil {
 			return false, &TableError{Table: l.job.table, Err: err}
 		}

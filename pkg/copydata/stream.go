@@ -12,59 +12,100 @@ import (
 // node half of what INSERT does. COPY writes rows or fails: it leaves none alone that
 // the node has, is refused where row-level security acts, and does not know rules.
 func (l *lane) streams(j *Job) bool {
-	return j.rows == nil && j.merge == nil && len(l.insert.Columns) > 0 && !l.refused[j.table.OID] && !j.table.Target.RowSecurity()
+	return !l.inserts && j.rows == nil && j.merge == nil && len(l.insert.Columns) > 0 && !l.refused[j.table.OID] && !j.table.Target.RowSecurity()
 }
 
-// stream does a job over the lane's stream, which it opens if need be. It returns
-// false, and has written nothing, if that can't be: a row is too large for it, or the
-// node has one of the rows.
+// stage is how far a job over a stream is: what was sent last, and is waited for next.
+type stage int
+
+const (
+	untouched stage = iota
+	beginning       // the transaction and the COPY
+	copying         // rows, which nothing is heard of until the end
+	arriving        // the end of the rows
+	committing      // the note of the chunk, and the commit
+)
+
+// stream takes a step of a job over the lane's stream, which it opens if need be; done
+// says that the job is committed. While the node works on what was sent another lane
+// may take a step. If the job can't be done so, because a row is too large or the node
+// has one of the rows, it is begun anew with INSERT, and nothing was written.
 func (l *lane) stream(ctx context.Context) (done bool, err error) {
-	j := l.job
-	if l.copy == nil {
-		if l.copy, err = l.link.OpenStream(ctx, l.copier.config.Key); err != nil {
-			return false, err
+	switch l.stage {
+	case untouched:
+		if l.copy == nil {
+			if l.copy, err = l.link.OpenStream(ctx, l.copier.config.Key); err != nil {
+				return false, err
+			}
 		}
+		l.stage = beginning
+		return false, l.copy.Send(ctx, l.prologue()+l.job.table.Target.Copy(&l.insert))
+	case beginning:
+		if _, err = l.copy.Take(ctx); err != nil {
+			return false, l.refuse(ctx, err)
+		}
+		l.stage = copying
+		return false, nil
+	case copying:
+		return false, l.copyRows(ctx)
+	case arriving:
+		taken, err := l.copy.Take(ctx)
+		if err != nil {
+			return false, l.refuse(ctx, err)
+		}
+		if taken != l.job.count {
+			return false, swallowed(l.job.count, taken)
+		}
+		l.stage = committing
+		return false, l.copy.Send(ctx, l.noteChunk()+"COMMIT")
 	}
-	if _, err = l.copy.Run(ctx, l.prologue()+j.table.Target.Copy(&l.insert)); err != nil {
-		return l.refuse(ctx, err)
-	}
-	sent, err := l.copy.Copy(ctx, &dblink.Rows{Query: l.query, First: l.next, Last: l.behind, Largest: largestRow})
-	if err != nil {
-		return false, err
-	}
-	taken, err := l.copy.End(ctx)
-	switch {
-	case err != nil:
-		return l.refuse(ctx, err)
-	case sent.Large:
-		return l.refuse(ctx, nil)
-	case taken != sent.Rows:
-		return false, swallowed(sent.Rows, taken)
-	}
-	j.count, j.sent = sent.Rows, sent.Bytes
-	if _, err = l.copy.Run(ctx, l.noteChunk()+"COMMIT"); err != nil {
-		return false, err
-	}
-	return true, l.copier.pace.wait(ctx, l.session, sent.Bytes)
+	_, err = l.copy.Take(ctx)
+	return err == nil, err
 }
 
-// refuse ends the transaction, and leaves the table to INSERT if that may do better:
-// err is nil, or of a kind that INSERT meets otherwise.
-func (l *lane) refuse(ctx context.Context, err error) (bool, error) {
+// copyRows sends the next rows.
+func (l *lane) copyRows(ctx context.Context) error {
+	sent, err := l.copy.Copy(ctx, &dblink.Rows{Query: l.query, First: l.next, Last: l.behind,
+		Most: l.copier.sizes.statement, Largest: largestRow})
+	if err != nil {
+		return err
+	}
+	l.next = sent.Next
+	l.job.count += sent.Rows
+	l.job.sent += sent.Bytes
+	if l.next == "" || sent.Large {
+		if err = l.copy.End(ctx); err != nil {
+			return err
+		}
+		l.stage = arriving
+	}
+	if sent.Large {
+		if _, err = l.copy.Take(ctx); err == nil {
+			return l.refuse(ctx, nil)
+		}
+		return l.refuse(ctx, err)
+	}
+	return l.copier.pace.wait(ctx, l.session, sent.Bytes)
+}
+
+// refuse ends the transaction, and leaves the job to INSERT if that may do better: err
+// is nil, or of a kind that INSERT meets otherwise.
+func (l *lane) refuse(ctx context.Context, err error) error {
 	state := session.SQLState(err)
 	if err != nil && state != "23505" && state != "0A000" && state != "42809" {
-		return false, err
+		return err
 	}
-	if _, ended := l.copy.Run(ctx, "ROLLBACK"); ended != nil {
-		return false, ended
+	if ended := l.copy.Run(ctx, "ROLLBACK"); ended != nil {
+		return ended
 	}
 	if err == nil || state != "23505" { // another chunk has other rows
 		l.refused[l.job.table.OID] = true
 	}
 	j := l.job
+	j.count, j.sent = 0, 0
 	l.take(j)
 	l.inserts = true
-	return false, nil
+	return nil
 }
 
 func swallowed(sent, taken int64) error {

@@ -118,17 +118,26 @@ func (l *Link) connect(ctx context.Context) error {
 // in one round trip. A new backend needs milliseconds to learn of a view like
 // pg_stat_activity, so what is under it is asked.
 func (l *Link) Configure(ctx context.Context) error {
-	identity, err := l.value(ctx, configuration(slices.Concat(settings, limitsOf(ctx).settings(l.patient)))+`;
-		SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_backend_pid(),
-			(SELECT coalesce(extract(epoch from a.backend_start), 0)
-			 FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a),
-			pg_catalog.current_setting('session_replication_role'))`)
+	answer, err := l.value(ctx, configuration(slices.Concat(settings, limitsOf(ctx).settings(l.patient)))+"; "+identity)
+	if err == nil {
+		err = l.identify(answer)
+	}
 	if err != nil {
 		return fmt.Errorf("prepare the session on node %s: %w", l.node, err)
 	}
-	fields := strings.Fields(identity)
+	return nil
+}
+
+// identity is the question that identify takes the answer of.
+const identity = `SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_backend_pid(),
+	(SELECT coalesce(extract(epoch from a.backend_start), 0)
+	 FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a),
+	pg_catalog.current_setting('session_replication_role'))`
+
+func (l *Link) identify(answer string) error {
+	fields := strings.Fields(answer)
 	if len(fields) != 3 {
-		return fmt.Errorf("prepare the session on node %s: it answered %d of 3 questions", l.node, len(fields))
+		return fmt.Errorf("it answered %d of 3 questions", len(fields))
 	}
 	l.pid, l.started, l.Replica = fields[0], fields[1], fields[2] == "replica"
 	return nil
