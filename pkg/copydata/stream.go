@@ -19,11 +19,11 @@ func (l *lane) streams(j *Job) bool {
 type stage int
 
 const (
-	untouched stage = iota
-	beginning       // the transaction and the COPY
-	copying         // rows, which nothing is heard of until the end
-	arriving        // the end of the rows
-	committing      // the note of the chunk, and the commit
+	untouched  stage = iota
+	beginning        // the transaction and the COPY
+	copying          // rows, which nothing is heard of until the end
+	arriving         // the end of the rows
+	committing       // the note of the chunk, and the commit
 )
 
 // stream takes a step of a job over the lane's stream, which it opens if need be; done
