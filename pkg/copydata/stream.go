@@ -98,7 +98,7 @@ func (l *lane) refuse(ctx context.Context, err error) error {
 	if ended := l.copy.Run(ctx, "ROLLBACK"); ended != nil {
 		return ended
 	}
-	if err == nil || state != "23505" { // another chunk has other rows
+	if err != nil && state != "23505" { // else another chunk has other rows
 		l.refused[l.job.table.OID] = true
 	}
 	j := l.job
