@@ -122,6 +122,32 @@ func TestBadNetwork(t *testing.T) {
 		require.ErrorContains(t, err, "does not answer on another connection")
 	})
 
+	t.Run("half-open in the rows of a stream, and at their end", func(t *testing.T) {
+		for _, part := range []string{"rows", "end"} {
+			l := n.link(t)
+			s, err := l.OpenStream(t.Context(), "x")
+			require.NoError(t, err)
+			require.NoError(t, s.Run(t.Context(), "CREATE TEMP TABLE filled (t text); COPY filled FROM STDIN"))
+			n.proxy.behave(n.proxy.present(), 0)
+			started := time.Now()
+			rows := &Rows{Query: "SELECT '(0,1)'::tid, repeat('x', 1000) FROM generate_series(1, 50000) WHERE '(0,1)'::tid BETWEEN $1 AND $2",
+				First: "(0,0)", Last: "(9,0)", Most: 100 << 20, Largest: 1 << 20}
+			if part == "end" {
+				rows.Query += " LIMIT 1"
+			}
+			_, err = s.Copy(t.Context(), rows)
+			require.NoError(t, err, "it does not wait")
+			if part == "rows" {
+				_, err = s.Copy(t.Context(), rows)
+			} else {
+				require.NoError(t, s.End(t.Context()))
+				_, err = s.Take(t.Context())
+			}
+			requireGivenUp(t, err, started)
+			require.NoError(t, s.Close(t.Context()))
+		}
+	})
+
 	t.Run("blackhole that ends in time", func(t *testing.T) {
 		l := n.link(t)
 		l.bounds.silence = time.Minute

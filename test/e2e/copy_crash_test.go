@@ -59,7 +59,7 @@ func TestCopyCrash(t *testing.T) {
 	}
 	t.Logf("killed: %v; noted chunks that were seen: %d", killed, chunks.seen())
 	r.onSource(`SELECT courier.alter_subscription_options($1, '{"copy_rate": null}')`, subscription)
-	eventually(t, "the copy to end", func() bool {
+	within(t, patience+time.Duration(rows)*200*time.Microsecond, "the copy to end", func() bool {
 		return r.sourceValue("SELECT count(*) FROM courier.copy_status WHERE state = 'copied'") == "3"
 	})
 	require.False(t, work.ended(), "the copy was not under load")

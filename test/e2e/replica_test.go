@@ -154,12 +154,18 @@ func (r *replica) status() map[string]any {
 // eventually waits until a condition holds; what names it in a message.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	within(t, patience, what, condition)
+}
+
+// within is eventually for what takes longer, or less long.
+func within(t *testing.T, limit time.Duration, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatalf("wait for %s: not within %s", what, patience)
+			t.Fatalf("wait for %s: not within %s", what, limit)
 		}
 		<-ticker.C
 	}
