@@ -119,6 +119,7 @@ func TestCopyPausedHalfWay(t *testing.T) {
 	r.passes(1)
 	paused := r.itemCopy()
 	require.Equal(t, "paused", paused.State)
+	require.Zero(t, paused.Rate+paused.Left, "a pace of what is paused")
 	require.Less(t, paused.Done, paused.Total)
 	resting := r.notedChunks()
 	require.Equal(t, fmt.Sprint(paused.Done), strings.Fields(resting)[0])
