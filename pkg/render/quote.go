@@ -55,11 +55,24 @@ func reserve(b []byte, length int) []byte {
 	return slices.Grow(b, length+length/16)
 }
 
+// Quoted is about how long a text is at most with all that asks for it escaped.
+func Quoted(text []byte) int {
+	length := len(text)
+	for _, c := range text {
+		if classes[c]&(needsEscape|needsDoubling) != 0 {
+			length++
+		}
+	}
+	return length + length/16 // as reserve() wants it
+}
+
 // appendLiteral appends a string literal; standard_conforming_strings is on.
 func appendLiteral[T string | []byte](b []byte, text T) []byte {
-	b = reserve(b, len(text))
-	b = append(b, '\'')
 	data := []byte(text)
+	if len(data) >= largeText {
+		b = slices.Grow(b, len(data)+bytes.Count(data, []byte("'"))+2)
+	}
+	b = append(b, '\'')
 	for {
 		i := bytes.IndexByte(data, '\'')
 		if i < 0 {

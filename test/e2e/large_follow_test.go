@@ -1,0 +1,58 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pg-courier/pg_courier/pkg/pgtest"
+)
+
+// Rows of 50 MB that follow each other are shipped by a process that takes less than
+// 200 MB for it, be it the sidecar or a worker; and so much less for smaller ones.
+func TestLargeRowsFollow(t *testing.T) {
+	const rows = 5
+	megabytes := numberOf(t, "COURIER_TEST_COPY_MB", 15)
+	most := 80*1024 + (mostMemory-80*1024)*megabytes/50
+	for _, home := range []string{"sidecar", "worker"} {
+		t.Run(home, func(t *testing.T) {
+			r := startReplica(t, pgtest.Preload(home == "worker"))
+			r.onBoth("CREATE TABLE large (id int PRIMARY KEY, v text); ALTER TABLE large ALTER v SET STORAGE EXTERNAL")
+			r.runLong(fmt.Sprintf("INSERT INTO large SELECT i, repeat(i || 'ä€ \"x\\', %d) FROM generate_series(1, %d) i", megabytes*1000*1000/10, rows), 3*time.Minute)
+			r.add("default", "large")
+			r.subscribe("{default}", false)
+			pid, field := 0, "VmHWM"
+			if home == "sidecar" {
+				courier := r.startSidecar()
+				defer courier.stop()
+				pid = courier.cmd.Process.Pid
+			}
+			r.wait()
+			if home == "worker" {
+				r.onSource("INSERT INTO large VALUES (0)") // it rests when there is nothing to do
+				pid, field = r.shipWorker().pid, "RssAnon"
+			}
+			watch := r.watchMemory("SELECT 0")
+			r.runLong("SELECT * FROM courier.repair('to_eu')", 3*time.Minute)
+			r.wait()
+			peak, err := statusKB(pid, field)
+			require.NoError(t, err)
+			watch.stop()
+			require.NoError(t, watch.err)
+			for process, kB := range watch.peaks {
+				if process == fmt.Sprintf("source, process %d", pid) {
+					peak = max(peak, kB)
+				}
+				if kB > 40*1024 {
+					t.Logf("%s: %d kB", process, kB)
+				}
+			}
+			require.Less(t, peak, most, "memory of the %s", home)
+			t.Logf("%d rows of %d MB; peak memory of the %s: %d kB of %d", rows, megabytes, home, peak, most)
+			const sums = "SELECT string_agg(concat_ws(' ', id, octet_length(v), md5(v)), ',' ORDER BY id) FROM large"
+			require.Equal(t, r.sourceValue(sums), r.targetValue(sums))
+		})
+	}
+}
