@@ -56,3 +56,27 @@ func TestLargeRowsFollow(t *testing.T) {
 		})
 	}
 }
+
+// A large row that the node refuses stops the subscription as a small one does, with the
+// rows before it applied; put right, it arrives with those behind it.
+func TestLargeRowRefused(t *testing.T) {
+	t.Parallel()
+	r := startReplica(t)
+	r.onBoth("CREATE TABLE large (id int PRIMARY KEY, v text)")
+	r.onTarget("ALTER TABLE large ADD CONSTRAINT no_second CHECK (id <> 2)")
+	r.add("default", "large")
+	r.subscribe("{default}", false)
+	for id := 1; id <= 3; id++ {
+		r.onSource(fmt.Sprintf("INSERT INTO large SELECT %d, repeat('it''s %d ', 1200000)", id, id))
+	}
+	refused := r.refusedShip("23514")
+	require.Contains(t, refused.Message, "public.large")
+	require.NotContains(t, refused.Message+refused.Detail+refused.Hint, "it's")
+	require.Equal(t, "1", r.targetValue("SELECT string_agg(id::text, ',') FROM large"))
+	r.onTarget("ALTER TABLE large DROP CONSTRAINT no_second")
+	r.ship()
+	r.requireEqual("large")
+	r.onSource("UPDATE large SET v = v || '.', id = -id")
+	r.ship()
+	r.requireEqual("large")
+}
