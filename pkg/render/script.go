@@ -1,10 +1,6 @@
 package render
 
-import (
-	"slices"
-
-	"github.com/pg-courier/pg_courier/pkg/change"
-)
+import "github.com/pg-courier/pg_courier/pkg/change"
 
 // Policy says what to do when a row of the target is not as a change expects.
 type Policy int
@@ -71,7 +67,7 @@ func (s *Script) Drop() { s.text, s.dropped = nil, s.Len() }
 
 // Reserve makes room for so many bytes at once: growing step by step would copy a large
 // text several times over.
-func (s *Script) Reserve(length int) { s.text = slices.Grow(s.text, length) }
+func (s *Script) Reserve(length int) { s.text = grow(s.text, length) }
 
 // Bytes returns the text, valid until the next change to the script.
 func (s *Script) Bytes() []byte { return s.text }

@@ -109,10 +109,10 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 		script.Append("SET CONSTRAINTS ALL DEFERRED")
 	}
 	p.own = len(script.Statements())
-	large := c.decoder.Largest()
+	large, others := c.decoder.Largest()
 	if len(large) >= dblink.Large {
 		debug.FreeOSMemory() // what it was read from
-		script.Reserve(render.Quoted(large) + dblink.Large)
+		script.Reserve(render.Quoted(large) + 2*others + statementBytes)
 	}
 	if err := c.renderChanges(p); err != nil {
 		return c.settleFirst(ctx, err)
@@ -130,6 +130,9 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 	p.empty = len(script.Statements()) == 0
 	return nil
 }
+
+// statementBytes is how long statements are without values.
+const statementBytes = 256 << 10
 
 // release forgets the changes that are rendered: they are not to be in memory beside
 // the statements that are made of them.

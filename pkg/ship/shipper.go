@@ -240,6 +240,13 @@ func (s *Shipper) ship(ctx context.Context, interval *queue.Interval) error {
 			}
 			return ErrStopping
 		}
+		if s.flight != nil && s.flight.script.Len() >= dblink.Large {
+			// libpq has it twice until the node is done with it, in the engine's own
+			// process where that is a backend
+			if err := s.settle(ctx); err != nil {
+				return err
+			}
+		}
 		p, err := cutter.next(ctx)
 		if err != nil {
 			return err

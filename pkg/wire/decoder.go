@@ -23,6 +23,7 @@ type Decoder struct {
 	partial []byte // body of an unfinished frame, as far as it has come
 	missing int    // bytes it still lacks
 	largest []byte // frame decoded since Recycle
+	decoded int    // bytes since then
 }
 
 // trusted is how much of a frame has to be there for its length to be believed.
@@ -96,17 +97,17 @@ func (d *Decoder) Reset() {
 // decoded before may be used after it.
 func (d *Decoder) Recycle() {
 	d.slab.recycle()
-	d.largest = nil
+	d.largest, d.decoded = nil, 0
 }
 
 // Release is Recycle that keeps no memory: tuples refer to frames, which may be large.
 func (d *Decoder) Release() {
 	d.slab = slab{}
-	d.largest = nil
+	d.largest, d.decoded = nil, 0
 }
 
-// Largest returns the largest frame decoded since Recycle.
-func (d *Decoder) Largest() []byte { return d.largest }
+// Largest returns the largest frame decoded since Recycle, and how long the others are.
+func (d *Decoder) Largest() (frame []byte, others int) { return d.largest, d.decoded - len(d.largest) }
 
 // Forget drops the cached relation, so that the next message asks Shapes.
 func (d *Decoder) Forget() { d.last, d.lastID = nil, 0 }
@@ -124,6 +125,7 @@ func (d *Decoder) relation(id uint32) (*change.Relation, error) {
 }
 
 func (d *Decoder) message(frame []byte, emit func(change.Change) error) error {
+	d.decoded += len(frame)
 	if len(frame) > len(d.largest) {
 		d.largest = frame
 	}
