@@ -113,21 +113,14 @@ create view courier.copy_status as
 select s.subscription_name,
        n.nspname as schema_name,
        c.relname as table_name,
-       case when p.state in ('waiting', 'copying', 'verifying') and x.cancelled then 'cancelled'
-            when p.state in ('waiting', 'copying', 'verifying') and not s.enabled then 'disabled'
-            when p.state in ('waiting', 'copying', 'verifying') and t.state in ('stopped', 'retrying', 'needs_resync') then t.state
-            when p.state in ('waiting', 'copying') and u.subscription_id is not null then 'paused'
-            else p.state
-       end as state,
+       a.state,
        p.chunks_done,
        p.chunks_total,
        p.rows_copied,
        p.bytes_copied,
        p.bytes_total,
-       case when p.state = 'copying' then p.bytes_per_second end as bytes_per_second,
-       case when p.state = 'copying' and p.bytes_per_second > 0 then
-            pg_catalog.make_interval(secs => greatest(p.bytes_total - p.bytes_copied, 0) / p.bytes_per_second)
-       end as time_left,
+       b.pace as bytes_per_second,
+       pg_catalog.make_interval(secs => greatest(p.bytes_total - p.bytes_copied, 0) / b.pace) as time_left,
        p.started_at,
        p.finished_at,
        p.updated_at
@@ -138,7 +131,23 @@ join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join courier.subscription_state t on t.subscription_id = s.subscription_id
 left join courier.copy_request x on x.subscription_id = s.subscription_id and x.relation = p.relation
      and x.added::text || coalesce('#' || nullif(x.requests, 0), '') = p.copy_name
-left join courier.copy_pause u on u.subscription_id = s.subscription_id;
+left join courier.copy_pause u on u.subscription_id = s.subscription_id
+cross join lateral (
+    select case when p.state in ('waiting', 'copying', 'verifying') and x.cancelled then 'cancelled'
+                when p.state in ('waiting', 'copying', 'verifying') and not s.enabled then 'disabled'
+                when p.state in ('waiting', 'copying', 'verifying') and t.state in ('stopped', 'retrying', 'needs_resync') then t.state
+                when p.state in ('waiting', 'copying') and u.subscription_id is not null then 'paused'
+                else p.state
+           end as state
+) as a
+-- What has not gone on for a minute, or for as long as some chunks took, has no pace.
+cross join lateral (
+    select case when a.state = 'copying' and p.updated_at > pg_catalog.clock_timestamp() - greatest(
+                    interval '1 minute',
+                    pg_catalog.make_interval(secs => 3 * p.bytes_total / nullif(p.chunks_total, 0) / nullif(p.bytes_per_second, 0)))
+                then nullif(p.bytes_per_second, 0)
+           end as pace
+) as b;
 comment on view courier.copy_status is 'how far the copy of existing rows is, one row a table';
 comment on column courier.copy_status.subscription_name is 'the subscription';
 comment on column courier.copy_status.schema_name is 'schema of the table';
@@ -150,8 +159,8 @@ comment on column courier.copy_status.chunks_total is 'chunks that the table was
 comment on column courier.copy_status.rows_copied is 'rows in the chunks done';
 comment on column courier.copy_status.bytes_copied is 'size of the chunks done, as the table has them on disk';
 comment on column courier.copy_status.bytes_total is 'size of the table when its copy began';
-comment on column courier.copy_status.bytes_per_second is 'how fast it was copied lately';
-comment on column courier.copy_status.time_left is 'how long the rest of the table takes at that pace';
+comment on column courier.copy_status.bytes_per_second is 'how fast it was copied lately; null where it does not go on';
+comment on column courier.copy_status.time_left is 'how long the rest of the table takes at that pace; null if there is none';
 comment on column courier.copy_status.started_at is 'when its copy began';
 comment on column courier.copy_status.finished_at is 'when it was done and its rows had been counted';
 comment on column courier.copy_status.updated_at is 'when a shipper last wrote this down';

@@ -106,7 +106,7 @@ begin
         raise exception using
             errcode = 'duplicate_object',
             message = format('foreign server "%s" exists already, and is not of postgres_fdw', server),
-            hint = 'Rename or drop it.';
+            hint = format('Run ALTER SERVER %I RENAME TO ..., or drop it.', server);
     end if;
     if (select r.rolsuper from pg_roles r where r.rolname = current_user) then
         perform set_config('log_min_error_statement', 'panic', true);
@@ -136,8 +136,10 @@ begin
         raise exception using
             errcode = failed_state,
             message = format('server of postgres_fdw for node "%s" could not be made: %s', node.node_name, failed_message),
-            hint = format('See that server %I and its user mappings have options that postgres_fdw knows, too, and that '
-                          'you are a member of the role that owns the extension.', node.server_name);
+            hint = case failed_state
+                when '42501' then format('Run GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO %I. Besides, you have to be a member of the role '
+                                         'that owns the extension.', current_user)
+                else format('See that server %I and its user mappings have options that postgres_fdw knows, too.', node.server_name) end;
     end;
     perform set_config('log_min_error_statement', logged, true)
     where current_setting('log_min_error_statement') <> logged;

@@ -255,6 +255,7 @@ declare
     failed_state text;
     failed_message text;
     failed_detail text;
+    failed_hint text;
 begin
     select f.* into due from courier.foreign_refresh f
     where f.every is not null and f.next_at <= clock_timestamp()
@@ -268,10 +269,12 @@ begin
         get stacked diagnostics
             failed_state = returned_sqlstate,
             failed_message = message_text,
-            failed_detail = pg_exception_detail;
+            failed_detail = pg_exception_detail,
+            failed_hint = pg_exception_hint;
         raise warning using
             message = format('foreign tables of node "%s" were not refreshed: %s', due.node_name, failed_message),
-            detail = failed_detail;
+            detail = failed_detail,
+            hint = failed_hint;
     end;
     update courier.foreign_refresh f
     set next_at = clock_timestamp() + due.every, last_error = failed_message, last_error_sqlstate = failed_state

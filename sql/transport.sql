@@ -34,6 +34,23 @@ REVOKE ALL ON FUNCTION courier.remote_send(pg_catalog.text, pg_catalog.text, pg_
 COMMENT ON FUNCTION courier.remote_send(pg_catalog.text, pg_catalog.text, pg_catalog.int4) IS
     'Starts a string of statements on a dblink connection and returns when it is sent; closes the connection when no byte moves for so many milliseconds.';
 
+CREATE FUNCTION courier.remote_keep(
+    connection pg_catalog.text, part pg_catalog.text, behind pg_catalog.int4, room pg_catalog.int4)
+RETURNS pg_catalog.void
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_remote_keep';
+REVOKE ALL ON FUNCTION courier.remote_keep(pg_catalog.text, pg_catalog.text, pg_catalog.int4, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.remote_keep(pg_catalog.text, pg_catalog.text, pg_catalog.int4, pg_catalog.int4) IS
+    'Keeps a part of a string of statements behind so many bytes of it; the first of all makes room for so many.';
+
+CREATE FUNCTION courier.remote_send_kept(connection pg_catalog.text, silence pg_catalog.int4)
+RETURNS pg_catalog.void
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'courier_remote_send_kept';
+REVOKE ALL ON FUNCTION courier.remote_send_kept(pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
+COMMENT ON FUNCTION courier.remote_send_kept(pg_catalog.text, pg_catalog.int4) IS
+    'Sends the string of statements that remote_keep() has kept, like remote_send().';
+
 CREATE FUNCTION courier.remote_wait(
     connection pg_catalog.text, timeout pg_catalog.int4,
     OUT ready pg_catalog.bool, OUT silent pg_catalog.int4, OUT unacknowledged pg_catalog.int4,

@@ -22,6 +22,9 @@ type Config struct {
 	MaxKeys      int      // of a table, in the answer
 	Timeout      time.Duration
 	Repair       Repair
+	// Unshipped is how long nobody may ship the subscription while the node is behind;
+	// 0 for half a minute.
+	Unshipped time.Duration
 	// InTransaction says that the session is in a transaction that ends behind
 	// Run: locks that a repair takes stay until then, so it comes last.
 	InTransaction bool
@@ -109,6 +112,9 @@ const queryLimit = time.Hour
 func Run(ctx context.Context, config Config) ([]Table, error) {
 	if config.Timeout <= 0 {
 		config.Timeout = standardTimeout
+	}
+	if config.Unshipped <= 0 {
+		config.Unshipped = standardUnshipped
 	}
 	c := &comparison{Config: config}
 	ctx = session.WithLimit(ctx, queryLimit)

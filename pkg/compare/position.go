@@ -48,9 +48,9 @@ func (c *comparison) requireStreaming(ctx context.Context) error {
 // longestPause is between two questions for the node's progress.
 const longestPause = 200 * time.Millisecond
 
-// unshipped is how long a subscription may be shipped by nobody, such as while a
-// process takes over from another, before that is an error.
-const unshipped = 30 * time.Second
+// standardUnshipped is how long a subscription may be shipped by nobody, such as while
+// a process takes over from another, before that is an error.
+const standardUnshipped = 30 * time.Second
 
 // isShipped says whether a process holds the subscription's lease.
 func (c *comparison) isShipped(ctx context.Context) (bool, error) {
@@ -98,7 +98,7 @@ func (c *comparison) catchUp(ctx context.Context) error {
 				return err
 			case held:
 				shipped = time.Now()
-			case time.Since(shipped) > unshipped:
+			case time.Since(shipped) > c.Unshipped:
 				return &session.Error{SQLState: "55000", Message: fmt.Sprintf("nobody ships subscription %q", c.Subscription),
 					Detail: "The node has not applied yet what the source has committed.",
 					Hint:   fmt.Sprintf("Start courier run, or SELECT courier.ship('%s'), and run it again.", c.Subscription)}

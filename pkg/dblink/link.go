@@ -27,6 +27,7 @@ type Link struct {
 	pid     string
 	started string // its backend_start, in seconds; 0 if it may not see that
 
+	kept   int       // bytes of the command that is kept and yet to be sent
 	sent   int       // bytes of the command in flight
 	sentAt time.Time // when it was begun to be sent
 	pace   float64   // bytes a second that commands have taken lately; 0 is unknown

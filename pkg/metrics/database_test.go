@@ -134,6 +134,30 @@ func TestCopyMetrics(t *testing.T) {
 	requireCopy(1, 5, 100, 200, 50)
 	cluster.Exec(t, "shop", "SELECT courier.alter_subscription_resynchronize_table('eu', 'other')")
 	requireCopy(2, 5, 100, 200, 50)
+
+	// a pace is that of a copy which goes on
+	pace := func() string {
+		return cluster.Value(t, "shop", `SELECT bytes_per_second IS NOT NULL AND time_left IS NOT NULL FROM courier.copy_status WHERE table_name = 'item'`)
+	}
+	require.Equal(t, "t", pace())
+	for _, halt := range []struct{ begin, end string }{
+		{"SELECT courier.pause_copy('eu')", "SELECT courier.resume_copy('eu')"},
+		{"SELECT courier.alter_subscription_disable('eu')", "SELECT courier.alter_subscription_enable('eu')"},
+		{"UPDATE courier.subscription_state SET state = 'stopped'", "UPDATE courier.subscription_state SET state = 'copying'"},
+		{"UPDATE courier.copy_progress SET state = 'verifying' WHERE relation = 'item'::regclass",
+			"UPDATE courier.copy_progress SET state = 'copying' WHERE relation = 'item'::regclass"},
+		// nobody goes on with it
+		{"UPDATE courier.copy_progress SET updated_at = now() - interval '2 minutes'", "UPDATE courier.copy_progress SET updated_at = now()"},
+	} {
+		cluster.Exec(t, "shop", halt.begin)
+		require.Equal(t, "f", pace(), halt.begin)
+		requireCopy(2, 5, 100, 200, 0)
+		cluster.Exec(t, "shop", halt.end)
+		requireCopy(2, 5, 100, 200, 50)
+	}
+	// a chunk of 20 MB at 50 bytes a second
+	cluster.Exec(t, "shop", "UPDATE courier.copy_progress SET updated_at = now() - interval '1 day', bytes_total = 20000000, chunks_total = 1 WHERE relation = 'item'::regclass")
+	requireCopy(2, 5, 100, 20000000, 50)
 }
 
 // A long backlog is estimated, within a few percent of what counting gives; what

@@ -58,7 +58,7 @@ var (
 	copyBytesTotal = describe("copy_total_bytes",
 		"Size of those tables, as far as their copy has begun.", database, subscription)
 	copyRate = describe("copy_bytes_per_second",
-		"How fast those tables were copied lately.", database, subscription)
+		"How fast those tables were copied lately, 0 while nothing is copied.", database, subscription)
 
 	nodeUp = describe("node_up",
 		"1 if the last probe reached the node, 0 if not; absent before the first.", database, node)

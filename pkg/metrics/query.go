@@ -65,7 +65,8 @@ const subscriptionsSQL = `SELECT s.subscription_name, s.node_name,
 	     ELSE greatest(extract(epoch FROM pg_catalog.clock_timestamp()) - (b.oldest_clock >> 16) / 1000.0, 0) END,
 	b.changes,
 	coalesce(d.dead, 0),
-	coalesce(c.tables, 0), coalesce(c.rows, 0), coalesce(c.bytes, 0), coalesce(c.total, 0), coalesce(c.rate, 0)
+	coalesce(c.tables, 0), coalesce(c.rows, 0), coalesce(c.bytes, 0), coalesce(c.total, 0),
+	coalesce((SELECT sum(v.bytes_per_second) FROM courier.copy_status AS v WHERE v.subscription_name = s.subscription_name), 0)
 	FROM courier.subscription AS s
 	LEFT JOIN courier.subscription_state AS t ON t.subscription_id = s.subscription_id
 	LEFT JOIN LATERAL courier.backlog_estimate(coalesce(t.position, s.start_position::text), $1::int4) AS b ON true
@@ -75,7 +76,7 @@ const subscriptionsSQL = `SELECT s.subscription_name, s.node_name,
 	               WHERE state IN ('open', 'skipped', 'retrying')) AS l
 	           GROUP BY 1) AS d ON d.subscription_id = s.subscription_id
 	LEFT JOIN (SELECT p.subscription_id, count(*) AS tables, sum(p.rows_copied) AS rows, sum(p.bytes_copied) AS bytes,
-	                  sum(p.bytes_total) AS total, sum(p.bytes_per_second) AS rate
+	                  sum(p.bytes_total) AS total
 	           FROM courier.copy_progress AS p WHERE p.state IN ('waiting', 'copying', 'verifying')
 	           GROUP BY 1) AS c ON c.subscription_id = s.subscription_id`
 

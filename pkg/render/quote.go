@@ -2,7 +2,6 @@ package render
 
 import (
 	"bytes"
-	"slices"
 
 	"github.com/pg-courier/pg_courier/pkg/change"
 )
@@ -48,18 +47,35 @@ func appendName(b []byte, schema, name string) []byte {
 // step would copy it several times over.
 const largeText = 1 << 20
 
-func reserve(b []byte, length int) []byte {
-	if length < largeText {
+// grow makes room for so many bytes, and not for more: what is made is cleared, and so
+// really there.
+func grow(b []byte, length int) []byte {
+	if cap(b)-len(b) >= length {
 		return b
 	}
-	return slices.Grow(b, length+length/16)
+	grown := make([]byte, len(b), len(b)+length)
+	copy(grown, b)
+	return grown
+}
+
+// Quoted is how long a text is at most as a literal or an element of one.
+func Quoted(text []byte) int {
+	length := len(text) + len(`""`)
+	for _, c := range text {
+		if classes[c]&(needsEscape|needsDoubling) != 0 {
+			length++
+		}
+	}
+	return length
 }
 
 // appendLiteral appends a string literal; standard_conforming_strings is on.
 func appendLiteral[T string | []byte](b []byte, text T) []byte {
-	b = reserve(b, len(text))
-	b = append(b, '\'')
 	data := []byte(text)
+	if len(data) >= largeText {
+		b = grow(b, len(data)+bytes.Count(data, []byte("'"))+2)
+	}
+	b = append(b, '\'')
 	for {
 		i := bytes.IndexByte(data, '\'')
 		if i < 0 {
@@ -87,7 +103,9 @@ func appendElement(b []byte, v *change.Value) []byte {
 		return append(b, "NULL"...)
 	}
 	data := v.Data
-	b = reserve(b, len(data))
+	if len(data) >= largeText {
+		b = grow(b, Quoted(data))
+	}
 	var class byte
 	for _, c := range data {
 		class |= classes[c]

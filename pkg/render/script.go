@@ -41,6 +41,7 @@ type Statement struct {
 // of the text is the n-th of Statements. Its memory is reused after Reset.
 type Script struct {
 	text       []byte
+	dropped    int // length of the text that was dropped
 	statements []Statement
 	sorted     []ranked // scratch
 	columns    []int    // scratch
@@ -48,16 +49,25 @@ type Script struct {
 
 // keptText is how much memory a script keeps: more than a batch takes, unless a
 // row is very large.
-const keptText = 64 << 20
+const keptText = 16 << 20
 
 // Reset empties the script and keeps its memory, unless it is very much.
 func (s *Script) Reset() {
 	if s.text = s.text[:0]; cap(s.text) > keptText {
 		s.text = nil
 	}
+	s.dropped = 0
 	clear(s.statements)
 	s.statements = s.statements[:0]
 }
+
+// Drop forgets the text, but not what its statements are: that of a large row is not to
+// be in memory for longer than it is needed.
+func (s *Script) Drop() { s.text, s.dropped = nil, s.Len() }
+
+// Reserve makes room for so many bytes at once: growing step by step would copy a large
+// text several times over.
+func (s *Script) Reserve(length int) { s.text = grow(s.text, length) }
 
 // Bytes returns the text, valid until the next change to the script.
 func (s *Script) Bytes() []byte { return s.text }
@@ -65,8 +75,8 @@ func (s *Script) Bytes() []byte { return s.text }
 // String returns a copy of the text.
 func (s *Script) String() string { return string(s.text) }
 
-// Len returns the length of the text in bytes.
-func (s *Script) Len() int { return len(s.text) }
+// Len returns the length of the text in bytes, also of one that was dropped.
+func (s *Script) Len() int { return len(s.text) + s.dropped }
 
 // Statements describes the statements in order, valid until the next change to
 // the script.
@@ -76,7 +86,7 @@ func (s *Script) Statements() []Statement { return s.statements }
 // next.
 func (s *Script) Size(n int) int {
 	if n == len(s.statements)-1 {
-		return len(s.text) - s.statements[n].at
+		return s.Len() - s.statements[n].at
 	}
 	return s.statements[n+1].at - s.statements[n].at
 }

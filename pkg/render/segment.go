@@ -29,6 +29,7 @@ func (s *Script) Segment(segment *batch.Segment, targets Targets, options *Optio
 	if err := s.sort(segment.Tables, targets, options); err != nil {
 		return err
 	}
+	defer func() { clear(s.sorted) }() // it keeps no rows alive
 	for _, r := range slices.Backward(s.sorted) {
 		if r.target.filter.Allows(change.Delete) {
 			s.deletes(r.target, r.table.Deletes, r.table.Unsure, options.CheckUpdates && options.Policy == Error)

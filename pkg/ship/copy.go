@@ -164,6 +164,10 @@ func (s *Shipper) closeCopier(ctx context.Context) {
 
 // copyEpoch copies what it can in one snapshot.
 func (s *Shipper) copyEpoch(ctx context.Context) error {
+	// before the copier is made: a rate that was changed holds from now on
+	if err := s.reconfigure(ctx); err != nil || !s.copying.due() {
+		return err
+	}
 	if err := s.openCopier(ctx); err != nil {
 		return err
 	}
@@ -197,17 +201,23 @@ func (s *Shipper) pinned(ctx context.Context, tables []string, f func() error) e
 	s.notes.paused = true
 	defer func() { s.notes.paused = false }()
 	return s.session.Pinned(ctx, tables, func() error {
-		generation, _, err := session.Value(ctx, s.session, "SELECT generation FROM courier.configuration")
-		if err != nil {
-			return fmt.Errorf("look at the configuration: %w", err)
-		}
-		if generation != strconv.FormatInt(s.sub.Generation, 10) {
-			if err = s.reload(ctx); err != nil {
-				return err
-			}
+		if err := s.reconfigure(ctx); err != nil {
+			return err
 		}
 		return f()
 	})
+}
+
+// reconfigure takes up the configuration if it has changed.
+func (s *Shipper) reconfigure(ctx context.Context) error {
+	generation, _, err := session.Value(ctx, s.session, "SELECT generation FROM courier.configuration")
+	if err != nil {
+		return fmt.Errorf("look at the configuration: %w", err)
+	}
+	if generation == strconv.FormatInt(s.sub.Generation, 10) {
+		return nil
+	}
+	return s.reload(ctx)
 }
 
 // copyPinned is the part of an epoch in which the snapshot is pinned.

@@ -35,10 +35,11 @@ func (w watched) Query(ctx context.Context, sql string, args ...any) ([]session.
 type slowSource struct {
 	*testing.T
 	cluster *pgtest.Cluster
+	tell    func(sql string) // told of queries before they run, or nil; by several goroutines
 }
 
 func startSlowSource(t *testing.T) *slowSource {
-	s := &slowSource{t, pgtest.Start(t, pgtest.Name("slow"), pgtest.Setting("courier.workers", "off"))}
+	s := &slowSource{t, pgtest.Start(t, pgtest.Name("slow"), pgtest.Setting("courier.workers", "off")), nil}
 	s.cluster.Database(t, "source")
 	s.cluster.Database(t, "target")
 	s.source("ALTER DATABASE source SET idle_in_transaction_session_timeout = '1s'")
@@ -74,6 +75,9 @@ func (s *slowSource) drain(until string) (string, error) {
 		}
 		if until != "" && strings.Contains(sql, until) {
 			once.Do(func() { close(stopping) })
+		}
+		if s.tell != nil {
+			s.tell(sql)
 		}
 	}
 	first := connect()
@@ -129,6 +133,38 @@ func TestCopyOutlivesIdleLimits(t *testing.T) {
 	require.NoError(t, err, log)
 	require.Equal(t, 1, strings.Count(log, "msg=attached"), log)
 	require.Equal(t, "40", s.cluster.Value(t, "target", "SELECT count(*) FROM page"))
+}
+
+// A rate that is changed while an epoch goes on holds from the next one on.
+func TestCopyRateChanged(t *testing.T) {
+	t.Parallel()
+	s := startSlowSource(t)
+	s.both("CREATE TABLE item (id int PRIMARY KEY, v text)")
+	s.source("INSERT INTO item SELECT i, repeat('v', 1000) FROM generate_series(1, 2000) i")
+	s.source("SELECT courier.replication_set_add_table('default', 'item')")
+	s.source(`SELECT courier.create_subscription('s', 'eu', options => '{"copy_rate": 200}')`)
+	var mu sync.Mutex
+	var before, behind int // pauses
+	changed := false
+	s.tell = func(sql string) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch paused := strings.HasPrefix(sql, "SELECT pg_catalog.pg_sleep("); {
+		case changed && paused:
+			behind++
+		case paused:
+			before++
+		case before > 0 && !changed && strings.HasPrefix(sql, "INSERT INTO courier.copy_progress"): // an epoch has ended
+			changed = true
+			require.NotEqual(t, "2000", s.cluster.Value(t, "target", "SELECT count(*) FROM item"))
+			s.source(`SELECT courier.alter_subscription_options('s', '{"copy_rate": null}')`)
+		}
+	}
+	log, err := s.drain("")
+	require.NoError(t, err, log)
+	require.True(t, changed, "nothing was to be paced")
+	require.Zero(t, behind, "pauses by the rate of before")
+	require.Equal(t, "2000", s.cluster.Value(t, "target", "SELECT count(*) FROM item"))
 }
 
 // Indexes that take longer to be made again than a statement may take keep neither the

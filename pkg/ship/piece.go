@@ -3,9 +3,12 @@ package ship
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 
+	"github.com/pg-courier/pg_courier/pkg/batch"
 	"github.com/pg-courier/pg_courier/pkg/change"
+	"github.com/pg-courier/pg_courier/pkg/dblink"
 	"github.com/pg-courier/pg_courier/pkg/render"
 )
 
@@ -106,8 +109,16 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 		script.Append("SET CONSTRAINTS ALL DEFERRED")
 	}
 	p.own = len(script.Statements())
+	large, others := c.decoder.Largest()
+	if len(large) >= dblink.Large {
+		debug.FreeOSMemory() // what it was read from
+		script.Reserve(render.Quoted(large) + 2*others + statementBytes)
+	}
 	if err := c.renderChanges(p); err != nil {
 		return c.settleFirst(ctx, err)
+	}
+	if len(large) >= dblink.Large {
+		c.release()
 	}
 	if p.ends && p.pass == nil {
 		s.appendTells(p)
@@ -118,6 +129,19 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 	// in the midst of a unit, what has cancelled each other out
 	p.empty = len(script.Statements()) == 0
 	return nil
+}
+
+// statementBytes is how long statements are without values.
+const statementBytes = 256 << 10
+
+// release forgets the changes that are rendered: they are not to be in memory beside
+// the statements that are made of them.
+func (c *cutter) release() {
+	c.shipper.fold = batch.New()
+	clear(c.shipper.changes)
+	c.shipper.changes = nil
+	c.decoder.Release()
+	debug.FreeOSMemory()
 }
 
 // renderChanges writes the changes that the piece has read.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/batch"
@@ -239,6 +240,13 @@ func (s *Shipper) ship(ctx context.Context, interval *queue.Interval) error {
 			}
 			return ErrStopping
 		}
+		if s.flight != nil && s.flight.script.Len() >= dblink.Large {
+			// libpq has it twice until the node is done with it, in the engine's own
+			// process where that is a backend
+			if err := s.settle(ctx); err != nil {
+				return err
+			}
+		}
 		p, err := cutter.next(ctx)
 		if err != nil {
 			return err
@@ -292,7 +300,7 @@ func (s *Shipper) told() bool {
 
 func (s *Shipper) send(ctx context.Context, p *piece) error {
 	s.flight, p.sent = p, s.now()
-	if err := s.link.Send(ctx, p.script.Bytes()); err != nil {
+	if err := s.sendScript(ctx, p.script); err != nil {
 		return err
 	}
 	if p.begins || p.ends {
@@ -318,8 +326,29 @@ func (s *Shipper) run(ctx context.Context, p *piece) error {
 	if p.begins || p.ends {
 		s.head = p.head
 	}
-	outcome, err := s.link.Run(ctx, p.script.Bytes())
+	if p.script.Len() < dblink.Large {
+		outcome, err := s.link.Run(ctx, p.script.Bytes())
+		return s.landed(ctx, p, outcome, err)
+	}
+	var outcome dblink.Outcome
+	err := s.sendScript(ctx, p.script)
+	if err == nil {
+		outcome, err = s.link.Wait(ctx)
+	}
 	return s.landed(ctx, p, outcome, err)
+}
+
+// sendScript starts a script. The text of a large one is in this process no longer then.
+func (s *Shipper) sendScript(ctx context.Context, script *render.Script) error {
+	if script.Len() < dblink.Large {
+		return s.link.Send(ctx, script.Bytes())
+	}
+	if err := s.link.Keep(ctx, script.Bytes()); err != nil {
+		return err
+	}
+	script.Drop()
+	debug.FreeOSMemory()
+	return s.link.SendKept(ctx)
 }
 
 // landed takes up what the target says of a piece.

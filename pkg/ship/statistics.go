@@ -224,7 +224,7 @@ func (s *Shipper) countUnit() {
 func (s *Shipper) countLanded(p *piece, outcome *dblink.Outcome) {
 	p.countStatements(outcome)
 	p.counts.changes = int64(p.shipped)
-	p.counts.bytes = int64(len(p.script.Bytes()))
+	p.counts.bytes = int64(p.script.Len())
 	if p.command != nil {
 		p.counts.commands = 1
 	}

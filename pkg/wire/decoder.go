@@ -22,7 +22,12 @@ type Decoder struct {
 
 	partial []byte // body of an unfinished frame, as far as it has come
 	missing int    // bytes it still lacks
+	largest []byte // frame decoded since Recycle
+	decoded int    // bytes since then
 }
+
+// trusted is how much of a frame has to be there for its length to be believed.
+const trusted = 1 << 20
 
 // NewDecoder returns a decoder that finds relations through shapes.
 func NewDecoder(shapes Shapes) *Decoder {
@@ -36,8 +41,12 @@ func (d *Decoder) Decode(data []byte, emit func(change.Change) error) error {
 	if d.missing > 0 {
 		n := min(d.missing, len(data))
 		if held := len(d.partial); cap(d.partial)-held < n {
-			// by doubling, as far as the frame goes: a large one is copied less
-			grown := make([]byte, held, min(held+d.missing, 2*cap(d.partial)+n))
+			// by doubling, and then at once: a large one is copied less
+			room := held + d.missing
+			if held < trusted {
+				room = min(room, 2*cap(d.partial)+n)
+			}
+			grown := make([]byte, held, room)
 			copy(grown, d.partial)
 			d.partial = grown
 		}
@@ -86,7 +95,19 @@ func (d *Decoder) Reset() {
 
 // Recycle lets the decoder reuse the tuples it has handed out. No change
 // decoded before may be used after it.
-func (d *Decoder) Recycle() { d.slab.recycle() }
+func (d *Decoder) Recycle() {
+	d.slab.recycle()
+	d.largest, d.decoded = nil, 0
+}
+
+// Release is Recycle that keeps no memory: tuples refer to frames, which may be large.
+func (d *Decoder) Release() {
+	d.slab = slab{}
+	d.largest, d.decoded = nil, 0
+}
+
+// Largest returns the largest frame decoded since Recycle, and how long the others are.
+func (d *Decoder) Largest() (frame []byte, others int) { return d.largest, d.decoded - len(d.largest) }
 
 // Forget drops the cached relation, so that the next message asks Shapes.
 func (d *Decoder) Forget() { d.last, d.lastID = nil, 0 }
@@ -104,6 +125,10 @@ func (d *Decoder) relation(id uint32) (*change.Relation, error) {
 }
 
 func (d *Decoder) message(frame []byte, emit func(change.Change) error) error {
+	d.decoded += len(frame)
+	if len(frame) > len(d.largest) {
+		d.largest = frame
+	}
 	op := change.Op(frame[0])
 	switch op {
 	case change.Truncate:

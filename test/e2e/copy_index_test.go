@@ -32,7 +32,7 @@ func (r *replica) indexesOf(table string) string {
 // when the sidecar and the node's server are killed in between. Where DDL meets the
 // copy they come back before it, and so have it happen to them.
 func TestCopyRebuildsIndexes(t *testing.T) {
-	r := startSlowCopy(t, 1500, `, "copy_indexes": "rebuild"`)
+	r := startSlowCopy(t, 3000, `, "copy_indexes": "rebuild"`)
 	tablespace := connectBackend(t, r.target)
 	tablespace.exec("SET allow_in_place_tablespaces = on")
 	tablespace.exec("CREATE TABLESPACE elsewhere LOCATION ''")
@@ -42,7 +42,10 @@ func TestCopyRebuildsIndexes(t *testing.T) {
 	require.Equal(t, "6", r.targetValue(present))
 
 	courier := r.startSidecar()
-	eventually(t, "some chunks", func() bool { return r.itemCopy().Done > 2 })
+	const chunks = "SELECT count(*) > 2 FROM courier_target.copied_chunk"
+	eventually(t, "some chunks", func() bool {
+		return r.targetValue("SELECT to_regclass('courier_target.copied_chunk') IS NOT NULL") == "t" && r.targetValue(chunks) == "t"
+	})
 	require.Equal(t, "2", r.targetValue(present))
 	courier.kill9()
 	require.NoError(t, r.target.Kill9())
@@ -72,9 +75,9 @@ func TestCopyRebuildsIndexes(t *testing.T) {
 	r.onSource("SELECT courier.alter_replication_set('default', ddl => 'auto')")
 	r.wait()
 	r.onTarget("DROP INDEX slow")
-	r.setRate("1500")
+	r.setRate("3000")
 	r.onSource("SELECT courier.alter_subscription_resynchronize_table($1, 'item', 'truncate')", subscription)
-	eventually(t, "some chunks", func() bool { return r.itemCopy().Done > 2 && r.targetValue(present) == "2" })
+	eventually(t, "some chunks", func() bool { return r.targetValue(chunks) == "t" && r.targetValue(present) == "2" })
 	r.onSource("ALTER TABLE item RENAME COLUMN n TO number")
 	r.onSource("ALTER TABLE item RENAME TO thing")
 	r.setRate("null")

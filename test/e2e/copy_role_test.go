@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -29,6 +30,11 @@ func TestCopyTableAsMember(t *testing.T) {
 	require.Equal(t, "clerk", r.sourceValue("SELECT relowner::regrole FROM pg_class WHERE oid = 'staging.item'::regclass"))
 	require.NoError(t, run("SELECT courier.copy_table('eu', 'staging.item', 'back', '{\"chunk_rows\": 300}')"))
 	require.Equal(t, "1000", r.targetValue("SELECT count(*) FROM back"))
+	r.onSource("CREATE ROLE owner SUPERUSER; ALTER FOREIGN DATA WRAPPER postgres_fdw OWNER TO owner; REVOKE ALL ON FOREIGN DATA WRAPPER postgres_fdw FROM postgres")
+	refused := requireState(t, "42501", run("SELECT courier.import_tables('eu', 'public', 'staging', '{back}')"))
+	require.Contains(t, refused.Message, `server of postgres_fdw for node "eu" could not be made: permission denied`)
+	grant, _, _ := strings.Cut(strings.TrimPrefix(refused.Hint, "Run "), ".")
+	r.onSource(grant)
 	require.NoError(t, run("SELECT courier.import_tables('eu', 'public', 'staging', '{back}')"))
 	require.NoError(t, run("SELECT count(*) FROM staging.back"))
 
@@ -46,7 +52,7 @@ func TestCopyTableAsMember(t *testing.T) {
 	r.onTargetAsRole("CREATE TABLE unread (id int PRIMARY KEY)")
 	r.add("default", "unread")
 	r.subscribe("{default}", true)
-	refused := requireState(t, "42501", run("SELECT courier.ship('to_eu')"))
+	refused = requireState(t, "42501", run("SELECT courier.ship('to_eu')"))
 	require.Contains(t, refused.Message, "role clerk may not read the table here")
 	require.Contains(t, refused.Hint, "GRANT SELECT ON public.unread TO clerk;")
 	r.onSource("GRANT SELECT ON unread TO clerk")

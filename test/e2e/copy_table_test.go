@@ -142,6 +142,14 @@ func (s *stock) callTwice() {
 	s.t.Helper()
 	first := s.call()
 	s.source.Eventually(s.t, appDatabase, "SELECT count(*) FROM courier.copy_table_status WHERE state = 'copying'", "1", patience)
+	for sql, message := range map[string]string{
+		"SELECT courier.forget_copies('eu')": "public.twice is being copied into",
+		"SELECT courier.drop_node('eu')":     `node "eu" is in use by copies under way`,
+	} {
+		refused := requireState(s.t, "55006", s.source.Run(s.t.Context(), appDatabase, sql))
+		require.Equal(s.t, message, refused.Message)
+		require.Contains(s.t, refused.Hint, "or cancel")
+	}
 	holder := s.source.Connect(s.t, appDatabase)
 	_, err := holder.Exec(s.t.Context(), "BEGIN; SELECT copy_id FROM courier.table_copy FOR UPDATE")
 	require.NoError(s.t, err) // the first waits, however long the second takes

@@ -60,7 +60,7 @@ func (s *copySight) look() {
 // and in a session, which has one. What is locked on the source is what every SELECT
 // locks; on the node, what every INSERT does. Meanwhile all others read and write.
 func TestCopyUnderWay(t *testing.T) {
-	r := startSlowCopy(t, 400, `, "copy_workers": 3`)
+	r := startSlowCopy(t, 2000, `, "copy_workers": 3`)
 	for _, home := range []string{"sidecar", "session"} {
 		sight := r.watchCopy()
 		noted := r.itemCopy().Done
@@ -119,6 +119,7 @@ func TestCopyPausedHalfWay(t *testing.T) {
 	r.passes(1)
 	paused := r.itemCopy()
 	require.Equal(t, "paused", paused.State)
+	require.Zero(t, paused.Rate+paused.Left, "a pace of what is paused")
 	require.Less(t, paused.Done, paused.Total)
 	resting := r.notedChunks()
 	require.Equal(t, fmt.Sprint(paused.Done), strings.Fields(resting)[0])

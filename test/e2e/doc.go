@@ -20,7 +20,8 @@
 //	                      promised, 30,000 and 3 the default
 //	COURIER_TEST_COPY_MB  size of the values of a large row that is copied or
 //	                      compared; 50 are promised and the default of copies, of
-//	                      courier.copy_table() 25, of comparisons 10
+//	                      courier.copy_table() 25, of comparisons 10, of rows that
+//	                      follow each other 15
 //	COURIER_TEST_ROWS     rows of the large transactions; 10,000,000 are promised
 //	COURIER_TEST_MB       size of the large text; 200 are promised
 //	COURIER_TEST_TABLES   how many tables TestManyTables has

@@ -10,7 +10,7 @@ import (
 
 // mostCopies is how often the text form of the largest row may be in the memory
 // of a process at once.
-const mostCopies = 8
+const mostCopies = 6
 
 // mostWithout is what a process may take without any such row, in kB.
 const mostWithout = 64 * 1024

@@ -42,6 +42,9 @@ select * from error_of($$select courier.import_tables('eu', 'shop', 'remote')$$)
 create schema remote;
 select * from error_of($$select courier.import_tables('eu', 'shop', 'remote')$$);
 create extension postgres_fdw;
+create server courier_fdw_eu foreign data wrapper dblink_fdw;
+select * from error_of($$select courier.import_tables('eu', 'shop', 'remote')$$);
+drop server courier_fdw_eu;
 select * from error_of($$select courier.import_tables('nosuch', 'shop', 'remote')$$);
 select * from error_of($$select courier.import_tables('eu', 'nosuch', 'remote')$$);
 select * from error_of($$select courier.import_tables('eu', null, 'remote')$$);
@@ -95,6 +98,11 @@ select * from courier.refresh_foreign_tables('eu', analyze_tables => false);
 drop foreign table remote.cheap;
 select public.on_node('alter table shop.item drop name');
 select * from error_of($$select courier.refresh_foreign_tables('eu')$$);
+-- so it is told when nobody is there to see it
+select courier.schedule_foreign_refresh('eu', '1 h');
+update courier.foreign_refresh set next_at = now();
+select courier.refresh_next();
+select distinct last_error, last_error_sqlstate, next_refresh_at > now() as later from courier.foreign_table_status;
 select public.on_node('alter table shop.item add name varchar(20)');
 select public.on_node('alter table shop.item alter id type bigint');
 select * from error_of($$select courier.refresh_foreign_tables('eu')$$);
