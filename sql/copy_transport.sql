@@ -21,15 +21,7 @@ LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'courier_copy_read';
 REVOKE ALL ON FUNCTION courier.copy_read(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.tid, pg_catalog.text, pg_catalog.text[], pg_catalog.int4, pg_catalog.int4) FROM PUBLIC;
 COMMENT ON FUNCTION courier.copy_read(pg_catalog.text, pg_catalog.text, pg_catalog.tid, pg_catalog.tid, pg_catalog.text, pg_catalog.text[], pg_catalog.int4, pg_catalog.int4) IS
-    'As copy_send(), but keeps the statement with the link: it is made while the node works on another.';
-
-CREATE FUNCTION courier.copy_send_read(connection pg_catalog.text, silence pg_catalog.int4)
-RETURNS pg_catalog.void
-LANGUAGE c VOLATILE STRICT
-AS 'MODULE_PATHNAME', 'courier_copy_send_read';
-REVOKE ALL ON FUNCTION courier.copy_send_read(pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
-COMMENT ON FUNCTION courier.copy_send_read(pg_catalog.text, pg_catalog.int4) IS
-    'Sends the statement that copy_read() has kept, like remote_send().';
+    'As copy_send(), but keeps the statement with the link, as remote_keep() does: it is made while the node works on another.';
 
 CREATE FUNCTION courier.copy_value_send(
     connection pg_catalog.text, query pg_catalog.text, place pg_catalog.tid, number pg_catalog.int4,

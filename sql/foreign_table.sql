@@ -154,9 +154,10 @@ begin
     made := to_regclass(format('%I.%I', local_schema, remote_table));
     if made is null then
         raise exception using
-            errcode = 'insufficient_privilege',
+            errcode = 'undefined_table',
             message = format('%I.%I of node "%s" could not be imported', remote_schema, remote_table, node.node_name),
-            hint = format('See that the role of SERVER %I is the same as that of SERVER %I.', server, node.server_name);
+            hint = format('It was there a moment ago. If it was dropped meanwhile, call this again; '
+                'else see that the role of SERVER %I is the same as that of SERVER %I.', server, node.server_name);
     end if;
     insert into courier.foreign_table (relation, node_name, remote_schema, local_schema, remote_table, remote_oid, columns)
     values (made, node.node_name, remote_schema, local_schema, remote_table, (described ->> 'oid')::oid, described -> 'columns');

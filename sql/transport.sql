@@ -49,7 +49,7 @@ LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'courier_remote_send_kept';
 REVOKE ALL ON FUNCTION courier.remote_send_kept(pg_catalog.text, pg_catalog.int4) FROM PUBLIC;
 COMMENT ON FUNCTION courier.remote_send_kept(pg_catalog.text, pg_catalog.int4) IS
-    'Sends the string of statements that remote_keep() has kept, like remote_send().';
+    'Sends the string of statements that remote_keep() or copy_read() has kept, like remote_send().';
 
 CREATE FUNCTION courier.remote_wait(
     connection pg_catalog.text, timeout pg_catalog.int4,

@@ -36,7 +36,6 @@
 
 PG_FUNCTION_INFO_V1(courier_copy_send);
 PG_FUNCTION_INFO_V1(courier_copy_read);
-PG_FUNCTION_INFO_V1(courier_copy_send_read);
 
 extern Datum courier_remote_send(PG_FUNCTION_ARGS);
 
@@ -383,24 +382,4 @@ courier_copy_read(PG_FUNCTION_ARGS)
 	MemoryContextReset(link->keeping);
 	link->kept = read_statement(fcinfo, link->keeping, &stop);
 	PG_RETURN_DATUM(stop_row(fcinfo, &stop));
-}
-
-/*
- * courier.copy_send_read(connection text, silence int4)
- *
- * Sends the statement that copy_read() has kept, like remote_send().
- */
-Datum
-courier_copy_send_read(PG_FUNCTION_ARGS)
-{
-	RemoteLink *link = courier_find_link(PG_GETARG_DATUM(0));
-	text	   *statement = link->kept;
-
-	if (statement == NULL)
-		elog(ERROR, "there is no statement to send");
-	link->kept = NULL;
-	(void) DirectFunctionCall3(courier_remote_send, PG_GETARG_DATUM(0),
-							   PointerGetDatum(statement), PG_GETARG_DATUM(1));
-	MemoryContextReset(link->keeping);
-	PG_RETURN_VOID();
 }

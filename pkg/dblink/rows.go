@@ -67,7 +67,7 @@ func (l *Link) ReadRows(ctx context.Context, r *Rows) (Sent, error) {
 
 // SendRead starts the statement that ReadRows has kept, which must have rows.
 func (l *Link) SendRead(ctx context.Context, read *Sent) error {
-	_, err := l.sending(ctx, int(read.Bytes), "SELECT courier.copy_send_read($1, $2::pg_catalog.int4)",
+	_, err := l.sending(ctx, int(read.Bytes), "SELECT courier.remote_send_kept($1, $2::pg_catalog.int4)",
 		l.name, milliseconds(l.bounds.silence))
 	if err != nil {
 		return fmt.Errorf("send rows to node %s: %w", l.node, err)
