@@ -181,7 +181,7 @@ func TestCopyGivenUpMakesSlowIndexes(t *testing.T) {
 	s.source("SELECT courier.replication_set_add_table('default', 'item')")
 	s.source(`SELECT courier.create_subscription('s', 'eu', options => '{"copy_indexes": "rebuild", "copy_workers": 1}')`)
 	const slowly = "SELECT count(*) FROM pg_class WHERE relname = 'slowly'"
-	_, err := s.drain("copy_send")
+	_, err := s.drain("stream_copy")
 	require.ErrorIs(t, err, ship.ErrStopping)
 	require.Equal(t, "0", s.cluster.Value(t, "target", slowly))
 	require.NotEqual(t, "0", s.cluster.Value(t, "target", "SELECT count(*) FROM item"))
@@ -192,7 +192,7 @@ func TestCopyGivenUpMakesSlowIndexes(t *testing.T) {
 	require.Equal(t, "1", s.cluster.Value(t, "target", slowly))
 
 	s.source("SELECT courier.alter_subscription_resynchronize_table('s', 'item', 'truncate')")
-	_, err = s.drain("copy_send")
+	_, err = s.drain("stream_copy")
 	require.ErrorIs(t, err, ship.ErrStopping)
 	require.Equal(t, "0", s.cluster.Value(t, "target", slowly))
 	s.target("INSERT INTO item SELECT i, 'more' FROM generate_series(20001, 20210) i")
