@@ -52,6 +52,7 @@ static struct
 	Oid			table;
 	Oid			segment;
 	int64		held_bytes;		/* of the other segments */
+	uint64		invalidations;	/* how often that was told */
 }			current;
 
 /* The size of the segment as far as this backend knows. */
@@ -67,7 +68,10 @@ static void
 segment_callback(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == current.table)
+	{
 		current.valid = false;
+		current.invalidations++;
+	}
 }
 
 void
@@ -87,14 +91,18 @@ read_current(void)
 	TupleTableSlot *slot;
 	bool		found;
 	bool		isnull;
+	uint64		invalidations;
 
 	current.table = get_relname_relid("queue_current", schema);
 	if (!OidIsValid(current.table))
 		courier_queue_missing();
 	table = table_open(current.table, AccessShareLock);
 
-	/* From here on an invalidation counts; the snapshot sees all before. */
-	current.valid = true;
+	/*
+	 * From here on an invalidation counts; the snapshot sees all before.  An
+	 * error (a cancel may come in the middle) leaves what is known invalid.
+	 */
+	invalidations = current.invalidations;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	slot = table_slot_create(table, NULL);
 	scan = table_beginscan(table, snapshot, 0, NULL);
@@ -113,10 +121,8 @@ read_current(void)
 
 	current.segment = found ? get_relname_relid(name, schema) : InvalidOid;
 	if (!OidIsValid(current.segment))
-	{
-		current.valid = false;
 		courier_queue_missing();
-	}
+	current.valid = invalidations == current.invalidations;
 }
 
 /* The segment that transactions write to now. */

@@ -118,6 +118,7 @@ func (s *Shipper) copyPending(ctx context.Context) error {
 		}
 	}
 	s.closeCopier(ctx)
+	s.notes.due = true       // the state is another, though nothing may have moved
 	s.letters.generation = 0 // retries have waited for it
 	return s.link.Patient(ctx, false)
 }

@@ -167,6 +167,36 @@ func TestCopyRateChanged(t *testing.T) {
 	require.Equal(t, "2000", s.cluster.Value(t, "target", "SELECT count(*) FROM item"))
 }
 
+// The last copy to be cancelled, between two snapshots, ends the copying: the
+// subscription is streaming, and whoever waits for it waits no longer.
+func TestCopyCancelledBetweenSnapshots(t *testing.T) {
+	t.Parallel()
+	s := startSlowSource(t)
+	s.both("CREATE TABLE item (id int PRIMARY KEY, v text)")
+	s.source("INSERT INTO item SELECT i, repeat('v', 1000) FROM generate_series(1, 2000) i")
+	s.source("SELECT courier.replication_set_add_table('default', 'item')")
+	s.source(`SELECT courier.create_subscription('s', 'eu', options => '{"copy_rate": 200}')`)
+	const state = "SELECT state FROM courier.subscription_state"
+	var mu sync.Mutex
+	var copied, noted, cancelled bool
+	s.tell = func(sql string) {
+		mu.Lock()
+		defer mu.Unlock()
+		copied = copied || strings.HasPrefix(sql, "SELECT pg_catalog.pg_sleep(")
+		noted = noted || copied && strings.HasPrefix(sql, "INSERT INTO courier.copy_progress") // an epoch has ended
+		if noted && !cancelled && strings.HasPrefix(sql, "SELECT generation") {
+			cancelled = true
+			require.Equal(t, "copying", s.cluster.Value(t, "source", state))
+			s.source("SELECT courier.cancel_copy('s', 'item')")
+		}
+	}
+	log, err := s.drain("")
+	require.NoError(t, err, log)
+	require.True(t, cancelled)
+	require.NotEqual(t, "2000", s.cluster.Value(t, "target", "SELECT count(*) FROM item"))
+	require.Equal(t, "streaming", s.cluster.Value(t, "source", state))
+}
+
 // Indexes that take longer to be made again than a statement may take keep neither the
 // shipper of a cancelled copy from attaching nor a subscription from being dropped.
 func TestCopyGivenUpMakesSlowIndexes(t *testing.T) {
