@@ -135,14 +135,21 @@ func TestCopyOutlivesIdleLimits(t *testing.T) {
 	require.Equal(t, "40", s.cluster.Value(t, "target", "SELECT count(*) FROM page"))
 }
 
-// A rate that is changed while an epoch goes on holds from the next one on.
-func TestCopyRateChanged(t *testing.T) {
-	t.Parallel()
+// startPacedCopy is a subscription that has yet to copy 2,000 rows, at a rate that
+// takes some snapshots.
+func startPacedCopy(t *testing.T) *slowSource {
 	s := startSlowSource(t)
 	s.both("CREATE TABLE item (id int PRIMARY KEY, v text)")
 	s.source("INSERT INTO item SELECT i, repeat('v', 1000) FROM generate_series(1, 2000) i")
 	s.source("SELECT courier.replication_set_add_table('default', 'item')")
 	s.source(`SELECT courier.create_subscription('s', 'eu', options => '{"copy_rate": 200}')`)
+	return s
+}
+
+// A rate that is changed while an epoch goes on holds from the next one on.
+func TestCopyRateChanged(t *testing.T) {
+	t.Parallel()
+	s := startPacedCopy(t)
 	var mu sync.Mutex
 	var before, behind int // pauses
 	changed := false
@@ -171,11 +178,7 @@ func TestCopyRateChanged(t *testing.T) {
 // subscription is streaming, and whoever waits for it waits no longer.
 func TestCopyCancelledBetweenSnapshots(t *testing.T) {
 	t.Parallel()
-	s := startSlowSource(t)
-	s.both("CREATE TABLE item (id int PRIMARY KEY, v text)")
-	s.source("INSERT INTO item SELECT i, repeat('v', 1000) FROM generate_series(1, 2000) i")
-	s.source("SELECT courier.replication_set_add_table('default', 'item')")
-	s.source(`SELECT courier.create_subscription('s', 'eu', options => '{"copy_rate": 200}')`)
+	s := startPacedCopy(t)
 	const state = "SELECT state FROM courier.subscription_state"
 	var mu sync.Mutex
 	var copied, noted, cancelled bool
