@@ -53,6 +53,7 @@ courier_libpq(void)
 	calls.ntuples = symbol("PQntuples");
 	calls.getvalue = symbol("PQgetvalue");
 	calls.clear = symbol("PQclear");
+	calls.binaryTuples = symbol("PQbinaryTuples");
 	calls.putCopyData = symbol("PQputCopyData");
 	calls.putCopyEnd = symbol("PQputCopyEnd");
 	found = true;

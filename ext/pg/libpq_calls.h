@@ -40,6 +40,7 @@ typedef struct CourierLibpq
 	int			(*ntuples) (const PGresult *);
 	char	   *(*getvalue) (const PGresult *, int, int);
 	void		(*clear) (PGresult *);
+	int			(*binaryTuples) (const PGresult *);
 	int			(*putCopyData) (PGconn *, const char *, int);
 	int			(*putCopyEnd) (PGconn *, const char *);
 } CourierLibpq;

@@ -115,6 +115,7 @@ courier_stream_open(PG_FUNCTION_ARGS)
 	stream->socket = courier_socket_of(libpq->socket(conn));
 	stream->moved = courier_socket_moved(&stream->socket);
 	stream->moved_at = GetCurrentTimestamp();
+	stream->binary = stream->unheaded = false;
 	PG_RETURN_VOID();
 }
 

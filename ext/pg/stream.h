@@ -17,6 +17,8 @@ typedef struct CourierStream
 	CourierSocket socket;
 	uint64		moved;			/* courier_socket_moved() when last looked */
 	TimestampTz moved_at;		/* when that was first seen to be so */
+	bool		binary;			/* format of the COPY it is in */
+	bool		unheaded;		/* what is before the rows is yet to be put */
 } CourierStream;
 
 /* ---- stream.c ---- */

@@ -45,6 +45,8 @@ take_result(CourierStream *stream, PGresult *result, StreamOutcome *outcome)
 	switch (courier_libpq()->resultStatus(result))
 	{
 		case PGRES_COPY_IN:
+			stream->binary = courier_libpq()->binaryTuples(result);
+			stream->unheaded = stream->binary;
 			break;
 		case PGRES_TUPLES_OK:
 			if (courier_libpq()->ntuples(result) > 0)

@@ -16,8 +16,8 @@
 #include "miscadmin.h"
 #include "storage/itemptr.h"
 #include "stream.h"
+#include "stream_row.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(courier_stream_copy);
@@ -27,93 +27,6 @@ PG_FUNCTION_INFO_V1(courier_stream_copy);
 /* So much is given to libpq at once. */
 #define PART (128 * 1024)
 
-/* Appends a value as COPY's text format has it. */
-static void
-append_copied(StringInfo buffer, const char *text)
-{
-	const char *from = text;
-
-	for (const char *c = text;; c++)
-	{
-		char		code;
-
-		switch (*c)
-		{
-			case '\0':
-				appendBinaryStringInfo(buffer, from, c - from);
-				return;
-			case '\\':
-				code = '\\';
-				break;
-			case '\n':
-				code = 'n';
-				break;
-			case '\r':
-				code = 'r';
-				break;
-			case '\t':
-				code = 't';
-				break;
-			default:
-				continue;
-		}
-		appendBinaryStringInfo(buffer, from, c - from);
-		appendStringInfoCharMacro(buffer, '\\');
-		appendStringInfoCharMacro(buffer, code);
-		from = c + 1;
-	}
-}
-
-/* A row is ctid, which is not sent, and the columns. */
-typedef struct StreamedColumn
-{
-	FmgrInfo	output;
-	int16		length;
-	bool		plain;			/* see courier_is_plain() */
-} StreamedColumn;
-
-static StreamedColumn *
-look_at_columns(TupleDesc desc)
-{
-	StreamedColumn *columns = palloc(sizeof(StreamedColumn) * desc->natts);
-
-	for (int i = 1; i < desc->natts; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(desc, i);
-		Oid			function;
-		bool		is_varlena;
-
-		getTypeOutputInfo(attribute->atttypid, &function, &is_varlena);
-		fmgr_info(function, &columns[i].output);
-		columns[i].length = attribute->attlen;
-		columns[i].plain = courier_is_plain(function);
-	}
-	return columns;
-}
-
-static void
-append_row(StringInfo buffer, StreamedColumn *columns, int natts,
-		   Datum *values, bool *nulls)
-{
-	for (int i = 1; i < natts; i++)
-	{
-		if (i > 1)
-			appendStringInfoCharMacro(buffer, '\t');
-		if (nulls[i])
-			appendBinaryStringInfo(buffer, "\\N", 2);
-		else
-		{
-			char	   *text = OutputFunctionCall(&columns[i].output, values[i]);
-
-			if (columns[i].plain)
-				appendStringInfoString(buffer, text);
-			else
-				append_copied(buffer, text);
-		}
-	}
-	appendStringInfoCharMacro(buffer, '\n');
-}
-
 /*
  * courier.stream_copy(stream text, query text, first tid, behind tid,
  *		most int4, largest int4)
@@ -121,7 +34,8 @@ append_row(StringInfo buffer, StreamedColumn *columns, int natts,
  *
  * The query gives ctid and the columns for two places, $1 and $2.  It stops
  * behind "most" bytes, or at a row that is larger than "largest": "next" is the
- * first row that was not sent, or NULL.
+ * first row that was not sent, or NULL.  The rows are in the format that the COPY
+ * was begun with.
  */
 Datum
 courier_stream_copy(PG_FUNCTION_ARGS)
@@ -149,10 +63,13 @@ courier_stream_copy(PG_FUNCTION_ARGS)
 	portal = courier_copy_open(text_to_cstring(PG_GETARG_TEXT_PP(1)),
 							   PG_GETARG_DATUM(2), PG_GETARG_DATUM(3));
 	desc = portal->tupDesc;
-	columns = look_at_columns(desc);
+	columns = courier_stream_columns(desc, stream->binary);
 	values = palloc(sizeof(Datum) * desc->natts);
 	nulls = palloc(sizeof(bool) * desc->natts);
 	initStringInfo(&buffer);
+	if (stream->unheaded)
+		courier_append_copy_header(&buffer);
+	stream->unheaded = false;
 	per_row = AllocSetContextCreate(CurrentMemoryContext,
 									"pg_courier streamed row",
 									ALLOCSET_DEFAULT_SIZES);
@@ -178,7 +95,8 @@ courier_stream_copy(PG_FUNCTION_ARGS)
 				break;
 			}
 			old_context = MemoryContextSwitchTo(per_row);
-			append_row(&buffer, columns, desc->natts, values, nulls);
+			courier_append_copied(&buffer, columns, desc->natts, values, nulls,
+								  stream->binary);
 			MemoryContextSwitchTo(old_context);
 			MemoryContextReset(per_row);
 			rows++;

@@ -3,6 +3,7 @@ package copydata
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/pg-courier/pg_courier/pkg/dblink"
 	"github.com/pg-courier/pg_courier/pkg/session"
@@ -57,10 +58,12 @@ func (l *lane) stream(ctx context.Context) (done bool, err error) {
 			return false, swallowed(l.job.count, taken)
 		}
 		l.stage = committing
-		return false, l.copy.Send(ctx, l.noteChunk()+"COMMIT")
+		return false, l.copy.Send(ctx, l.job.table.Target.AfterCopy(&l.insert)+l.noteChunk()+"COMMIT")
 	}
-	_, err = l.copy.Take(ctx)
-	return err == nil, err
+	if _, err = l.copy.Take(ctx); err != nil {
+		return false, l.refuse(ctx, err)
+	}
+	return true, nil
 }
 
 // copyRows sends the next rows.
@@ -88,11 +91,15 @@ func (l *lane) copyRows(ctx context.Context) error {
 	return l.copier.pace.wait(ctx, l.session, sent.Bytes)
 }
 
+// metOtherwise are the SQLSTATEs of errors that INSERT may not have: a row is there, a
+// feature that COPY lacks, a relation that it can't write to, a type that has changed.
+var metOtherwise = []string{"23505", "0A000", "42809", "22P03"}
+
 // refuse ends the transaction, and leaves the job to INSERT if that may do better: err
 // is nil, or of a kind that INSERT meets otherwise.
 func (l *lane) refuse(ctx context.Context, err error) error {
 	state := session.SQLState(err)
-	if err != nil && state != "23505" && state != "0A000" && state != "42809" {
+	if err != nil && !slices.Contains(metOtherwise, state) {
 		return err
 	}
 	if ended := l.copy.Run(ctx, "ROLLBACK"); ended != nil {

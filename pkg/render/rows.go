@@ -78,15 +78,6 @@ func (t *Target) Rows(existing Existing, others map[int]string, from string) Row
 	return r
 }
 
-// Copy is the COPY that takes the rows whose columns Rows names, in their order.
-func (t *Target) Copy(r *Rows) string {
-	var names []string
-	for _, source := range r.Columns {
-		names = append(names, string(t.columns[t.bySource[source]].name))
-	}
-	return "COPY " + string(t.name) + " (" + strings.Join(names, ", ") + ") FROM STDIN"
-}
-
 // ifExists is the clause that Existing asks for.
 func (t *Target) ifExists(existing Existing) string {
 	switch {

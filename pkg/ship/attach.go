@@ -152,9 +152,9 @@ func (s *Shipper) lock(ctx context.Context) error {
 // of it belongs to the connection's own role or to a superuser: a function that
 // somebody else has put there would run with that role's rights. Catalogs answer
 // that even to a role that may not use the schema.
-const existingObjects = `SELECT (SELECT count(*) = 6 FROM pg_catalog.pg_proc p
+const existingObjects = `SELECT (SELECT count(*) = 7 FROM pg_catalog.pg_proc p
 	 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-	 WHERE n.nspname = 'courier_target' AND p.proname IN ('check_deferred', 'check_updated', 'compact', 'hold_position', 'retry', 'truncate_with')),
+	 WHERE n.nspname = 'courier_target' AND p.proname IN ('check_deferred', 'check_types', 'check_updated', 'compact', 'hold_position', 'retry', 'truncate_with')),
 	(SELECT pg_catalog.string_agg(DISTINCT r.rolname::pg_catalog.text, ', ')
 	 FROM (SELECT n.nspowner AS owner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'courier_target'
 	       UNION ALL SELECT p.proowner FROM pg_catalog.pg_proc p

@@ -210,6 +210,28 @@ $courier$;
 COMMENT ON FUNCTION courier_target.hold_position(pg_catalog.uuid, pg_catalog.text) IS
     'Keeps a subscription at its position until the end of the transaction; an error if it is at another.';
 
+CREATE OR REPLACE FUNCTION courier_target.check_types(
+    relation pg_catalog.regclass, columns pg_catalog.text[], types pg_catalog.text[])
+RETURNS pg_catalog.void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $courier$
+DECLARE
+    altered text;
+BEGIN
+    SELECT string_agg(c.name, ', ') INTO altered
+    FROM unnest(columns, types) AS c (name, type)
+        LEFT JOIN pg_attribute a ON a.attrelid = relation AND a.attname = (parse_ident(c.name))[1] AND a.attnum > 0
+    WHERE format_type(a.atttypid, -1) IS DISTINCT FROM c.type;
+    IF altered IS NOT NULL THEN
+        RAISE EXCEPTION 'table % has other types by now: %', relation, altered
+            USING ERRCODE = 'invalid_binary_representation',
+                  HINT = 'Its columns were altered while rows were copied; they are copied as text.';
+    END IF;
+END
+$courier$;
+COMMENT ON FUNCTION courier_target.check_types(pg_catalog.regclass, pg_catalog.text[], pg_catalog.text[]) IS
+    'Makes sure that columns, quoted, have the types that rows were written for in binary; an error if one has another.';
+
 CREATE OR REPLACE FUNCTION courier_target.check_deferred(relations pg_catalog.regclass[])
 RETURNS pg_catalog.void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
