@@ -101,8 +101,14 @@ func (c *Copier) Shared() bool { return c.config.Open != nil }
 // Close ends all connections, whatever their state.
 func (c *Copier) Close(ctx context.Context) {
 	for _, l := range c.lanes {
-		if l.copy != nil {
-			if err := l.copy.Close(ctx); err != nil {
+		if l.tail != nil {
+			l.drop()
+		}
+		for _, stream := range []*dblink.Stream{l.copy, l.spare} {
+			if stream == nil {
+				continue
+			}
+			if err := stream.Close(ctx); err != nil {
 				c.config.Log.Debug("close a connection that was copied over", "error", err.Error())
 			}
 		}
@@ -157,6 +163,13 @@ func (c *Copier) next(epoch Epoch) *Job {
 	return j
 }
 
+// again puts back a job that is to be done once more.
+func (c *Copier) again(j *Job) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = append(c.waiting, j)
+}
+
 // finish notes that a job is committed.
 func (c *Copier) finish(j *Job) {
 	c.mu.Lock()
@@ -178,22 +191,11 @@ func (c *Copier) runAlone(ctx context.Context, epoch Epoch) error {
 	for active := true; active; {
 		active = false
 		for _, l := range c.lanes {
-			if l.job == nil {
-				j := c.next(epoch)
-				if j == nil {
-					continue
-				}
-				l.take(j)
-			}
-			active = true
-			done, err := l.step(ctx)
+			idle, err := l.advance(ctx, epoch)
 			if err != nil {
 				return err
 			}
-			if done {
-				c.finish(l.job)
-				l.job = nil
-			}
+			active = active || !idle
 		}
 	}
 	return nil
@@ -223,25 +225,16 @@ func (c *Copier) runTogether(ctx context.Context, epoch Epoch) error {
 
 // runInSnapshot does jobs in a session of the lane's own.
 func (l *lane) runInSnapshot(ctx context.Context, epoch Epoch) error {
-	j := l.copier.next(epoch)
-	if j == nil {
-		return nil
-	}
 	for _, sql := range []string{"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SET TRANSACTION SNAPSHOT " + literal(epoch.Snapshot)} {
 		if _, err := l.session.Query(ctx, sql); err != nil {
 			return fmt.Errorf("read in the snapshot of the copy: %w", err)
 		}
 	}
-	for ; j != nil; j = l.copier.next(epoch) {
-		l.take(j)
-		for done := false; !done; {
-			var err error
-			if done, err = l.step(ctx); err != nil {
-				return err
-			}
+	for idle := false; !idle; {
+		var err error
+		if idle, err = l.advance(ctx, epoch); err != nil {
+			return err
 		}
-		l.copier.finish(j)
-		l.job = nil
 	}
 	if _, err := l.session.Query(ctx, "COMMIT"); err != nil {
 		return fmt.Errorf("end the snapshot of the copy: %w", err)

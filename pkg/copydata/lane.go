@@ -29,7 +29,8 @@ type Job struct {
 	sent  int64       // bytes of statements
 	done  bool        // committed on the target
 
-	blocked int // rows of a merge that others were in the way of
+	inserts bool // its rows can't go over a stream
+	blocked int  // rows of a merge that others were in the way of
 }
 
 // lane is a connection to the node with the session that it belongs to.
@@ -52,9 +53,10 @@ type lane struct {
 	checked  int64  // rows of the statement in flight, or -1
 
 	copy    *dblink.Stream  // opened when it is needed, or nil
-	refused map[uint32]bool // tables whose rows can't go over it
-	inserts bool            // nor can those of the job
-	stage   stage           // of the job over it
+	spare   *dblink.Stream  // the other one, or nil
+	refused map[uint32]bool // tables whose rows can't go over them
+	stage   stage           // of the job over copy
+	tail    *tail           // the job before it, or nil
 
 	ahead *dblink.Sent // what was read at next while the node worked, and is yet to be sent
 }
@@ -62,7 +64,7 @@ type lane struct {
 // take begins a job.
 func (l *lane) take(j *Job) {
 	l.job, l.begun, l.ending, l.checked, l.ahead = j, false, false, -1, nil
-	l.inserts, l.stage = false, untouched
+	l.stage = untouched
 	existing := render.Fail
 	switch {
 	case j.anew:
@@ -85,27 +87,44 @@ func (l *lane) take(j *Job) {
 	l.next, l.behind = "(0,0)", "(4294967295,0)"
 }
 
+// advance takes a step of the lane's job, or takes one; idle says that there is
+// nothing to do.
+func (l *lane) advance(ctx context.Context, epoch Epoch) (idle bool, err error) {
+	if l.job == nil {
+		j := l.copier.next(epoch)
+		if j == nil {
+			return l.tail == nil, l.conclude(ctx)
+		}
+		l.take(j)
+	}
+	if l.tail != nil && (l.tail.job.table != l.job.table || !l.streams(l.job)) {
+		return false, l.conclude(ctx) // it may have what this one waits for
+	}
+	j := l.job
+	done, err := l.step(ctx)
+	if err != nil {
+		return false, &TableError{Table: j.table, Err: err}
+	}
+	if done {
+		l.copier.finish(j)
+		l.job = nil
+	}
+	return false, nil
+}
+
 // step waits for what is in flight and sends what comes next; done says that the
 // job is committed.
 func (l *lane) step(ctx context.Context) (done bool, err error) {
-	if j := l.job; j.merge != nil {
-		if err = l.merge(ctx, j); err != nil {
-			return false, &TableError{Table: j.table, Err: err}
-		}
-		return true, nil
+	if l.job.merge != nil {
+		err = l.merge(ctx, l.job)
+		return err == nil, err
 	}
 	if l.stage != untouched || l.streams(l.job) && !l.begun {
-		if done, err = l.stream(ctx); err != nil {
-			return false, &TableError{Table: l.job.table, Err: err}
-		}
-		return done, nil
+		return false, l.stream(ctx)
 	}
 	if l.link.Busy() {
-		if err := l.await(ctx); err != nil {
-			return false, &TableError{Table: l.job.table, Err: err}
-		}
-		if l.ending {
-			return true, nil
+		if err = l.await(ctx); err != nil || l.ending {
+			return err == nil, err
 		}
 	}
 	if l.next == "" {
@@ -183,7 +202,7 @@ func (l *lane) read(ctx context.Context) error {
 	begun := l.begun
 	sent, err := l.send(ctx)
 	if err != nil {
-		return &TableError{Table: l.job.table, Err: err}
+		return err
 	}
 	l.next = sent.Next
 	l.job.count += sent.Rows
@@ -195,22 +214,21 @@ func (l *lane) read(ctx context.Context) error {
 	l.job.sent += sent.Bytes
 	if sent.Sizes != nil {
 		if err = l.sendLarge(ctx, sent.Sizes); err != nil {
-			return &TableError{Table: l.job.table, Err: err}
+			return err
 		}
 	}
 	return l.copier.pace.wait(ctx, l.session, sent.Bytes)
 }
 
-// noteChunk is the statement that notes that the job's chunk has arrived.
-func (l *lane) noteChunk() string {
-	j := l.job
+// note is the statement that notes that the job's chunk has arrived.
+func (j *Job) note(key string) string {
 	return fmt.Sprintf(`INSERT INTO courier_target.copied_chunk
 		(subscription, relation, leaf, filenode, from_block, to_block, rows, bytes)
 		VALUES (%s, %d, %d, %d, %d, %d, %d, %d)
 		ON CONFLICT (subscription, relation, leaf, from_block) DO UPDATE -- of a file that is no more
 		SET filenode = excluded.filenode, to_block = excluded.to_block, rows = excluded.rows, bytes = excluded.bytes,
 		    copied_at = excluded.copied_at;
-		`, literal(l.copier.config.Key), j.table.OID, j.leaf.OID, j.leaf.Filenode, j.pages.From, j.pages.To,
+		`, literal(key), j.table.OID, j.leaf.OID, j.leaf.Filenode, j.pages.From, j.pages.To,
 		j.count, j.leaf.bytes(j.pages))
 }
 
@@ -218,13 +236,10 @@ func (l *lane) noteChunk() string {
 func (l *lane) end(ctx context.Context) error {
 	sql := l.prologue()
 	if l.job.rows == nil {
-		sql += l.noteChunk()
+		sql += l.job.note(l.copier.config.Key)
 	}
 	l.ending = true
-	if err := l.link.Send(ctx, []byte(sql+"COMMIT")); err != nil {
-		return &TableError{Table: l.job.table, Err: err}
-	}
-	return nil
+	return l.link.Send(ctx, []byte(sql+"COMMIT"))
 }
 
 // behindPlace is the place behind a row's, which is a page with a number on it.

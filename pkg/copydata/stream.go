@@ -13,57 +13,55 @@ import (
 // node half of what INSERT does. COPY writes rows or fails: it leaves none alone that
 // the node has, is refused where row-level security acts, and does not know rules.
 func (l *lane) streams(j *Job) bool {
-	return !l.inserts && j.rows == nil && j.merge == nil && len(l.insert.Columns) > 0 && !l.refused[j.table.OID] && !j.table.Target.RowSecurity()
+	return !j.inserts && j.rows == nil && j.merge == nil && len(l.insert.Columns) > 0 && !l.refused[j.table.OID] && !j.table.Target.RowSecurity()
 }
 
 // stage is how far a job over a stream is: what was sent last, and is waited for next.
 type stage int
 
 const (
-	untouched  stage = iota
-	beginning        // the transaction and the COPY
-	copying          // rows, which nothing is heard of until the end
-	arriving         // the end of the rows
-	committing       // the note of the chunk, and the commit
+	untouched stage = iota
+	beginning       // the transaction and the COPY
+	copying         // rows, which nothing is heard of until the end
+	ended           // the end of the rows
 )
 
-// stream takes a step of a job over the lane's stream, which it opens if need be; done
-// says that the job is committed. While the node works on what was sent another lane
-// may take a step. If the job can't be done so, because a row is too large or the node
-// has one of the rows, it is begun anew with INSERT, and nothing was written.
-func (l *lane) stream(ctx context.Context) (done bool, err error) {
+// stream takes a step of a job over the lane's stream, which it opens if need be. When
+// all rows are sent the lane is free for the next job. While the node works on what was
+// sent another lane may take a step. If the job can't be done so, because a row is too
+// large or the node has one of the rows, it is begun anew with INSERT, and nothing was
+// written.
+func (l *lane) stream(ctx context.Context) (err error) {
 	switch l.stage {
 	case untouched:
 		if l.copy == nil {
-			if l.copy, err = l.link.OpenStream(ctx, l.copier.config.Key); err != nil {
-				return false, err
+			l.copy, l.spare = l.spare, nil
+		}
+		if l.copy == nil {
+			if l.copy, err = l.link.OpenStream(ctx, l.copier.config.Key, l.tail != nil); err != nil {
+				return err
 			}
 		}
 		l.stage = beginning
-		return false, l.copy.Send(ctx, l.prologue()+l.job.table.Target.Copy(&l.insert))
+		return l.copy.Send(ctx, l.prologue()+l.job.table.Target.Copy(&l.insert))
 	case beginning:
 		if _, err = l.copy.Take(ctx); err != nil {
-			return false, l.refuse(ctx, err)
+			return l.refuse(ctx, err)
 		}
 		l.stage = copying
-		return false, nil
+		return nil
 	case copying:
-		return false, l.copyRows(ctx)
-	case arriving:
-		taken, err := l.copy.Take(ctx)
-		if err != nil {
-			return false, l.refuse(ctx, err)
+		if err = l.copyRows(ctx); err != nil || l.tail == nil || l.tail.committing {
+			return err
 		}
-		if taken != l.job.count {
-			return false, swallowed(l.job.count, taken)
-		}
-		l.stage = committing
-		return false, l.copy.Send(ctx, l.job.table.Target.AfterCopy(&l.insert)+l.noteChunk()+"COMMIT")
+		return l.commit(ctx)
 	}
-	if _, err = l.copy.Take(ctx); err != nil {
-		return false, l.refuse(ctx, err)
+	if err = l.conclude(ctx); err != nil {
+		return err
 	}
-	return true, nil
+	l.tail = &tail{stream: l.copy, job: l.job, check: l.job.table.Target.AfterCopy(&l.insert)}
+	l.job, l.copy, l.spare = nil, l.spare, nil
+	return nil
 }
 
 // copyRows sends the next rows.
@@ -80,12 +78,10 @@ func (l *lane) copyRows(ctx context.Context) error {
 		if err = l.copy.End(ctx); err != nil {
 			return err
 		}
-		l.stage = arriving
+		l.stage = ended
 	}
 	if sent.Large {
-		if _, err = l.copy.Take(ctx); err == nil {
-			return l.refuse(ctx, nil)
-		}
+		_, err = l.copy.Take(ctx)
 		return l.refuse(ctx, err)
 	}
 	return l.copier.pace.wait(ctx, l.session, sent.Bytes)
@@ -95,23 +91,27 @@ func (l *lane) copyRows(ctx context.Context) error {
 // feature that COPY lacks, a relation that it can't write to, a type that has changed.
 var metOtherwise = []string{"23505", "0A000", "42809", "22P03"}
 
-// refuse ends the transaction, and leaves the job to INSERT if that may do better: err
-// is nil, or of a kind that INSERT meets otherwise.
+// refuse ends the job's transaction, and leaves the job to INSERT if that may do
+// better: err is nil, or of a kind that INSERT meets otherwise.
 func (l *lane) refuse(ctx context.Context, err error) error {
+	if err = l.leaveToInsert(ctx, l.copy, l.job, err); err == nil {
+		l.take(l.job)
+	}
+	return err
+}
+
+func (l *lane) leaveToInsert(ctx context.Context, stream *dblink.Stream, j *Job, err error) error {
 	state := session.SQLState(err)
 	if err != nil && !slices.Contains(metOtherwise, state) {
 		return err
 	}
-	if ended := l.copy.Run(ctx, "ROLLBACK"); ended != nil {
+	if ended := stream.Run(ctx, "ROLLBACK"); ended != nil {
 		return ended
 	}
 	if err != nil && state != "23505" { // else another chunk has other rows
-		l.refused[l.job.table.OID] = true
+		l.refused[j.table.OID] = true
 	}
-	j := l.job
-	j.count, j.sent = 0, 0
-	l.take(j)
-	l.inserts = true
+	j.count, j.sent, j.inserts = 0, 0, true
 	return nil
 }
 

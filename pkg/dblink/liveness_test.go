@@ -125,7 +125,7 @@ func TestBadNetwork(t *testing.T) {
 	t.Run("half-open in the rows of a stream, and at their end", func(t *testing.T) {
 		for _, part := range []string{"rows", "end"} {
 			l := n.link(t)
-			s, err := l.OpenStream(t.Context(), "x")
+			s, err := l.OpenStream(t.Context(), "x", false)
 			require.NoError(t, err)
 			require.NoError(t, s.Run(t.Context(), "CREATE TEMP TABLE filled (t text); COPY filled FROM STDIN"))
 			n.proxy.behave(n.proxy.present(), 0)

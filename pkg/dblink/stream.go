@@ -21,11 +21,16 @@ type Stream struct {
 	watched Link // never connected itself
 }
 
-// OpenStream opens a stream to a link's node, closing one of the same name that an
-// earlier user of the session left behind. Its session does not end for being idle,
-// and bears the mark of a subscription; see Link.Patient and Link.Mark.
-func (l *Link) OpenStream(ctx context.Context, key string) (*Stream, error) {
-	s := &Stream{session: l.session, name: l.name, node: l.node, watched: Link{session: l.session, name: l.name,
+// OpenStream opens a stream to a link's node, which can have one, and another beside
+// it; it closes what an earlier user of the session left behind of the same. The
+// stream's session does not end for being idle, and bears the mark of a subscription;
+// see Link.Patient and Link.Mark.
+func (l *Link) OpenStream(ctx context.Context, key string, beside bool) (*Stream, error) {
+	name := l.name
+	if beside {
+		name += "_beside"
+	}
+	s := &Stream{session: l.session, name: name, node: l.node, watched: Link{session: l.session, name: name,
 		node: l.node, server: l.server, bounds: l.bounds, Log: l.Log}}
 	_, err := s.session.Query(ctx, "SELECT courier.stream_open($1, $2, $3::pg_catalog.int4)", s.name, l.server, milliseconds(l.bounds.connect))
 	if err != nil {

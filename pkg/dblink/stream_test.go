@@ -16,7 +16,7 @@ func TestStream(t *testing.T) {
 	cluster.Exec(t, "source", fillKinds)
 	cluster.Exec(t, "source", `INSERT INTO kinds (id, t, a) VALUES (5, E'\\N', ARRAY[E'a\tb', E'c\nd', E'\\', NULL]),
 		(6, E'\t\r\n\\.\n', '{}'), (7, E'\\.', NULL), (8, 'ä', '{"x y",""}')`)
-	s, err := l.OpenStream(t.Context(), "00000000-0000-0000-0000-000000000001")
+	s, err := l.OpenStream(t.Context(), "00000000-0000-0000-0000-000000000001", false)
 	require.NoError(t, err)
 	const begin = "BEGIN; COPY public.kinds (id, b, i2, i8, o, f4, f8, n, d, tm, ts, tz, u, t, a) FROM STDIN"
 	rows := &Rows{Query: "SELECT ctid, * FROM ONLY public.kinds WHERE ctid >= $1 AND ctid < $2", First: "(0,0)", Last: "(4294967295,0)", Most: 1, Largest: 1000}
@@ -77,7 +77,7 @@ func TestStream(t *testing.T) {
 	require.ErrorContains(t, err, "is not open")
 
 	// one that the node ends
-	s, err = l.OpenStream(t.Context(), "x")
+	s, err = l.OpenStream(t.Context(), "x", false)
 	require.NoError(t, err)
 	err = s.Run(t.Context(), "SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())")
 	require.Error(t, err)

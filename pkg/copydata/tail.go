@@ -1,0 +1,61 @@
+package copydata
+
+import (
+	"context"
+
+	"github.com/pg-courier/pg_courier/pkg/dblink"
+)
+
+// tail is a job whose rows have all been sent over a stream. The node writes the last
+// of them, and then its log to disk, while the lane sends the next job's over another.
+type tail struct {
+	stream     *dblink.Stream
+	job        *Job
+	check      string // what is to be run before it is noted
+	committing bool   // what was sent last is the note and the commit, not the end of the rows
+}
+
+// commit waits until the node has taken the tail's rows, and sends the commit.
+func (l *lane) commit(ctx context.Context) error {
+	t := l.tail
+	taken, err := t.stream.Take(ctx)
+	if err != nil {
+		return l.repeat(ctx, err)
+	}
+	if taken != t.job.count {
+		return &TableError{Table: t.job.table, Err: swallowed(t.job.count, taken)}
+	}
+	t.committing = true
+	return t.stream.Send(ctx, t.check+t.job.note(l.copier.config.Key)+"COMMIT")
+}
+
+// conclude waits until the tail is committed, if there is one.
+func (l *lane) conclude(ctx context.Context) error {
+	if l.tail != nil && !l.tail.committing {
+		if err := l.commit(ctx); err != nil {
+			return err
+		}
+	}
+	if l.tail == nil { // or it is to be done again
+		return nil
+	}
+	if _, err := l.tail.stream.Take(ctx); err != nil {
+		return l.repeat(ctx, err)
+	}
+	l.copier.finish(l.tail.job)
+	l.drop()
+	return nil
+}
+
+// repeat puts the tail's job back, to be done with INSERT, if that may do better.
+func (l *lane) repeat(ctx context.Context, err error) error {
+	if err = l.leaveToInsert(ctx, l.tail.stream, l.tail.job, err); err != nil {
+		return &TableError{Table: l.tail.job.table, Err: err}
+	}
+	l.copier.again(l.tail.job)
+	l.drop()
+	return nil
+}
+
+// drop ends the tail, whose stream is free.
+func (l *lane) drop() { l.spare, l.tail = l.tail.stream, nil }
