@@ -27,11 +27,12 @@
 //
 // A table without a key can't be changed by key: see pkg/ship/copy_whole.go.
 //
-// Chunks are read and sent by lanes, each a connection to the node. Where sessions
+// Chunks are read and sent by lanes, each a link to the node, and two streams, one of
+// which sends rows while the chunk on the other is committed. Where sessions
 // can be opened, in the sidecar, every lane has one of its own and a goroutine. In a
 // backend there is one session; it reads for one lane while the node works for the
 // others. The rows never pass through this process: the source's server writes them
-// into the statement and sends it (ext/pg/copy_send.c).
+// into the statement or the COPY and sends it (ext/pg/copy_send.c, stream_copy.c).
 //
 // Only pkg/ship imports it; it decides what is copied, and when.
 package copydata

@@ -61,6 +61,9 @@ func (l *lane) stream(ctx context.Context) (err error) {
 	}
 	l.tail = &tail{stream: l.copy, job: l.job, check: l.job.table.Target.AfterCopy(&l.insert)}
 	l.job, l.copy, l.spare = nil, l.spare, nil
+	if l.copier.config.Rate > 0 {
+		return l.conclude(ctx) // there is no hurry, and a transaction is not to wait for the next rows
+	}
 	return nil
 }
 

@@ -41,7 +41,8 @@ func (t *Target) AfterCopy(r *Rows) string {
 
 func (t *Target) binary(r *Rows) bool {
 	for _, source := range r.Columns {
-		if c := &t.columns[t.bySource[source]]; binaryTypes[t.relation.Columns[source].TypeOID] != c.typ {
+		same, known := binaryTypes[t.relation.Columns[source].TypeOID]
+		if !known || same != t.columns[t.bySource[source]].typ {
 			return false
 		}
 	}
