@@ -166,3 +166,20 @@ func TestScalesStayWithinTheChart(t *testing.T) {
 		}
 	}
 }
+
+// TestProfileCounts: shares are of the known processes' samples, and functions are
+// named with what they are of.
+func TestProfileCounts(t *testing.T) {
+	p := &profile{titles: map[int]string{7: "source, session", 8: "courier"}}
+	shares := p.count([]byte(`    7     55d0c1 [unknown] (/usr/lib/postgresql/15/bin/postgres)
+    7     55d0c2 heap_insert (/usr/lib/postgresql/15/bin/postgres)
+    9     55d0c2 heap_insert (/usr/lib/postgresql/15/bin/postgres)
+    8     4fd0c2 github.com/pg-courier/pg_courier/pkg/wire.(*Decoder).tuple (/tmp/courier)
+    8     ffff01 clear_page ([kernel.kallsyms])
+`))
+	require.Equal(t, map[string]map[string]float64{
+		"source, session": {"all functions": 0.5, "all of postgres": 0.5, "static functions of postgres": 0.25, "`heap_insert` of postgres": 0.25},
+		"courier": {"all functions": 0.5, "all of courier": 0.25, "all of kernel": 0.25, "`wire.(*Decoder).tuple` of courier": 0.25,
+			"`clear_page` of kernel": 0.25},
+	}, shares)
+}

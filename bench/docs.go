@@ -21,7 +21,7 @@ func (r *report) writeDocs(dir string) error {
 	}
 	for i := range scenarios {
 		s := &scenarios[i]
-		if len(r.cases(s.name)) == 0 {
+		if s.chartless || len(r.cases(s.name)) == 0 {
 			continue
 		}
 		chart := r.bars(s)
@@ -96,7 +96,10 @@ func (r *report) pageScenario(w io.Writer, s *scenario) {
 	if len(names) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\n## %s\n\n%s\n\n![%s](%s/%s.svg)\n", s.title, s.about, s.title, chartDirectory, s.name)
+	fmt.Fprintf(w, "\n## %s\n\n%s\n", s.title, s.about)
+	if !s.chartless {
+		fmt.Fprintf(w, "\n![%s](%s/%s.svg)\n", s.title, chartDirectory, s.name)
+	}
 	for _, named := range names {
 		fmt.Fprintf(w, "\n### %s\n\n", strings.ToUpper(named[:1])+named[1:])
 		writeMarkdown(w, r.table(s, named))

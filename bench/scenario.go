@@ -23,6 +23,8 @@ type scenario struct {
 	// axis names what distinguishes cases, if it is a number: lines are drawn
 	// over it. Else bars are drawn for each case.
 	axis string
+	// chartless: it has tables only.
+	chartless bool
 	// systems are those that are part of it; none: all but those that lack it.
 	systems []string
 	run     func(b *bench, ctx context.Context) error

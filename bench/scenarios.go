@@ -144,6 +144,16 @@ var scenarios = []scenario{
 		},
 		run: (*bench).measureCommit,
 	},
+	{
+		name: "profile", title: "Where the CPU time goes", systems: []string{"worker", "sidecar"},
+		about: "Recorded with perf while backlogs are inserted and updated with capture, and while they are shipped. " +
+			"Each function's part of the CPU time of all processes of that measurement; PostgreSQL's own static functions have no names in a stripped program.",
+		metrics: []metric{
+			{key: "share", title: "of the CPU time", unit: "%", digits: 1},
+		},
+		chartless: true,
+		run:       (*bench).measureProfiles,
+	},
 }
 
 func scenarioNames() []string {
