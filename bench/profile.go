@@ -49,6 +49,13 @@ func startProfile(ctx context.Context, servers map[place][]*server, pids func() 
 	if err := p.perf.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("record a profile: %w", err), os.RemoveAll(dir))
 	}
+	err = poll(ctx, func() (bool, error) { // until it records
+		info, err := os.Stat(p.file)
+		return err == nil && info.Size() > 0, nil
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("record a profile: %w: %s", err, p.errors.String()), p.perf.Process.Kill(), p.perf.Wait(), os.RemoveAll(dir))
+	}
 	ctx, p.cancel = context.WithCancel(ctx)
 	p.group.Go(func() {
 		ticker := time.NewTicker(titlesEvery)
