@@ -186,17 +186,32 @@ func (c *Copier) fail(err error) {
 }
 
 // runAlone serves the lanes in turn: while the node works for one, the session
-// reads for the next.
+// reads for the next. A lane whose node has enough to do is passed over, unless all
+// have.
 func (c *Copier) runAlone(ctx context.Context, epoch Epoch) error {
-	for active := true; active; {
+	for active, waits := true, false; active; {
 		active = false
+		served := false
 		for _, l := range c.lanes {
+			if !waits {
+				full, err := l.full(ctx)
+				if err != nil {
+					return err
+				}
+				if full {
+					active = true
+					continue
+				}
+			}
 			idle, err := l.advance(ctx, epoch)
 			if err != nil {
 				return err
 			}
-			active = active || !idle
+			if !idle {
+				active, served, waits = true, true, false
+			}
 		}
+		waits = !served
 	}
 	return nil
 }

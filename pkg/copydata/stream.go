@@ -51,10 +51,7 @@ func (l *lane) stream(ctx context.Context) (err error) {
 		l.stage = copying
 		return nil
 	case copying:
-		if err = l.copyRows(ctx); err != nil || l.tail == nil || l.tail.committing {
-			return err
-		}
-		return l.commit(ctx)
+		return l.copyRows(ctx)
 	}
 	if err = l.conclude(ctx); err != nil {
 		return err
@@ -67,10 +64,27 @@ func (l *lane) stream(ctx context.Context) (err error) {
 	return nil
 }
 
+// shareBytes is how much is read for a lane at once where one session serves several:
+// little more than a connection's buffers hold, lest a lane's node has nothing to do
+// while others are served.
+const shareBytes = 256 << 10
+
+// full reports whether the node has yet to take what the lane has sent.
+func (l *lane) full(ctx context.Context) (bool, error) {
+	if len(l.copier.lanes) == 1 || l.job == nil || l.stage != copying {
+		return false, nil
+	}
+	flushed, err := l.copy.Flushed(ctx)
+	return !flushed, err
+}
+
 // copyRows sends the next rows.
 func (l *lane) copyRows(ctx context.Context) error {
-	sent, err := l.copy.Copy(ctx, &dblink.Rows{Query: l.query, First: l.next, Last: l.behind,
-		Most: l.copier.sizes.statement, Largest: largestRow})
+	most := l.copier.sizes.statement
+	if l.copier.config.Open == nil && len(l.copier.lanes) > 1 {
+		most = min(most, shareBytes)
+	}
+	sent, err := l.copy.Copy(ctx, &dblink.Rows{Query: l.query, First: l.next, Last: l.behind, Most: most, Largest: largestRow})
 	if err != nil {
 		return err
 	}
@@ -86,6 +100,9 @@ func (l *lane) copyRows(ctx context.Context) error {
 	if sent.Large {
 		_, err = l.copy.Take(ctx)
 		return l.refuse(ctx, err)
+	}
+	if err = l.push(ctx); err != nil {
+		return err
 	}
 	return l.copier.pace.wait(ctx, l.session, sent.Bytes)
 }

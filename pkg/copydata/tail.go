@@ -6,6 +6,9 @@ import (
 	"github.com/pg-courier/pg_courier/pkg/dblink"
 )
 
+// pushBytes is how much is sent of a job before the tail's rows are waited for.
+const pushBytes = 1 << 20
+
 // tail is a job whose rows have all been sent over a stream. The node writes the last
 // of them, and then its log to disk, while the lane sends the next job's over another.
 type tail struct {
@@ -13,6 +16,18 @@ type tail struct {
 	job        *Job
 	check      string // what is to be run before it is noted
 	committing bool   // what was sent last is the note and the commit, not the end of the rows
+}
+
+// push sends on the tail's rows, or its commit when the node should have taken them.
+func (l *lane) push(ctx context.Context) error {
+	switch {
+	case l.tail == nil || l.tail.committing:
+		return nil
+	case l.next == "" || l.job.sent >= pushBytes:
+		return l.commit(ctx)
+	}
+	_, err := l.tail.stream.Flushed(ctx)
+	return err
 }
 
 // commit waits until the node has taken the tail's rows, and sends the commit.

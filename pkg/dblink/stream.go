@@ -89,11 +89,23 @@ type Copied struct {
 	Large bool   // that row is larger than asked for
 }
 
+const flush = "SELECT ready, silent, unacknowledged FROM courier.stream_flush($1, $2::pg_catalog.int4)"
+
+// Flushed sends what it can of the rows that were put into the COPY, without waiting,
+// and reports whether that was all.
+func (s *Stream) Flushed(ctx context.Context) (bool, error) {
+	rows, err := s.session.Query(ctx, flush, s.name, "0")
+	if err != nil {
+		return false, fmt.Errorf("copy rows to node %s: %w", s.node, err)
+	}
+	return string(rows[0][0]) == "t", nil
+}
+
 // Copy reads rows, see Rows, and puts them into the COPY that was begun, as soon as
 // those before them are on their way: the node inserts some while others are read.
 // Which of them it refuses is known at the end.
 func (s *Stream) Copy(ctx context.Context, r *Rows) (c Copied, err error) {
-	if _, err = s.watched.await(ctx, "SELECT ready, silent, unacknowledged FROM courier.stream_flush($1, $2::pg_catalog.int4)"); err != nil {
+	if _, err = s.watched.await(ctx, flush); err != nil {
 		return Copied{}, fmt.Errorf("copy rows to node %s: %w", s.node, err)
 	}
 	rows, err := s.session.Query(ctx, `SELECT rows, bytes, next, large
