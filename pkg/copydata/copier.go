@@ -163,13 +163,6 @@ func (c *Copier) next(epoch Epoch) *Job {
 	return j
 }
 
-// again puts back a job that is to be done once more.
-func (c *Copier) again(j *Job) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.waiting = append(c.waiting, j)
-}
-
 // finish notes that a job is committed.
 func (c *Copier) finish(j *Job) {
 	c.mu.Lock()

@@ -35,7 +35,7 @@ func (l *lane) commit(ctx context.Context) error {
 	t := l.tail
 	taken, err := t.stream.Take(ctx)
 	if err != nil {
-		return l.repeat(ctx, err)
+		return l.giveBack(ctx, err)
 	}
 	if taken != t.job.count {
 		return &TableError{Table: t.job.table, Err: swallowed(t.job.count, taken)}
@@ -51,23 +51,23 @@ func (l *lane) conclude(ctx context.Context) error {
 			return err
 		}
 	}
-	if l.tail == nil { // or it is to be done again
+	if l.tail == nil { // or it was given back
 		return nil
 	}
 	if _, err := l.tail.stream.Take(ctx); err != nil {
-		return l.repeat(ctx, err)
+		return l.giveBack(ctx, err)
 	}
 	l.copier.finish(l.tail.job)
 	l.drop()
 	return nil
 }
 
-// repeat puts the tail's job back, to be done with INSERT, if that may do better.
-func (l *lane) repeat(ctx context.Context, err error) error {
+// giveBack leaves the tail's job undone, for INSERT in the next snapshot, if that may do
+// better.
+func (l *lane) giveBack(ctx context.Context, err error) error {
 	if err = l.leaveToInsert(ctx, l.tail.stream, l.tail.job, err); err != nil {
 		return &TableError{Table: l.tail.job.table, Err: err}
 	}
-	l.copier.again(l.tail.job)
 	l.drop()
 	return nil
 }
