@@ -92,8 +92,8 @@ func (c *cutter) cut(ctx context.Context) (*piece, error) {
 	if p.unit == nil {
 		p.unit = p
 	}
-	limit, maxBytes := s.sub.Options.batchLimits()
-	maxRows := s.sizer.next(limit)
+	maxRows := s.sizer.next(s.sub.Options.batchRows())
+	maxBytes := s.sub.Options.batchBytes(s.sizer.bytes())
 	bytes := 0
 	relations := make(map[*change.Relation]bool)
 	var done place // last transaction that is whole in this piece
