@@ -28,7 +28,7 @@ type Link struct {
 	started string // its backend_start, in seconds; 0 if it may not see that
 
 	kept   int       // bytes of the command that is kept and yet to be sent
-	roomy  bool      // see makeRoom
+	roomy  bool      // see Room
 	sent   int       // bytes of the command in flight
 	sentAt time.Time // when it was begun to be sent
 	pace   float64   // bytes a second that commands have taken lately; 0 is unknown
@@ -227,11 +227,7 @@ func (l *Link) Send(ctx context.Context, sql []byte) error {
 	if len(sql) == 0 {
 		return errors.New("send to node " + l.node + ": there is no statement")
 	}
-	err := l.makeRoom(ctx, len(sql))
-	if err == nil {
-		err = l.send(ctx, sql)
-	}
-	if err != nil {
+	if err := l.send(ctx, sql); err != nil {
 		return fmt.Errorf("send to node %s: %w", l.node, err)
 	}
 	return nil
@@ -283,9 +279,6 @@ func (l *Link) Wait(ctx context.Context) (Outcome, error) {
 func (l *Link) Run(ctx context.Context, sql []byte) (Outcome, error) {
 	if len(sql) == 0 {
 		return Outcome{}, errors.New("run on node " + l.node + ": there is no statement")
-	}
-	if err := l.makeRoom(ctx, len(sql)); err != nil {
-		return Outcome{}, fmt.Errorf("run on node %s: %w", l.node, err)
 	}
 	rows, err := l.sending(ctx, len(sql), "SELECT "+outcomeColumns+
 		" FROM courier.remote_run($1, $4::pg_catalog.int4, $2, $3::pg_catalog.int4)",

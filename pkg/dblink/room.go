@@ -1,29 +1,24 @@
 package dblink
 
-import (
-	"context"
-	"fmt"
-)
+import "fmt"
 
 const (
-	// roomFor is from how long a string of statements on the node is to keep its
-	// memory.
+	// roomFor is from how many bytes on what is sent is to find room.
 	roomFor = 256 << 10
-	// room is how much it is made to take and give back.
+	// room is how much of it is made.
 	room = 8 << 20
 )
 
-// makeRoom has the node's session keep, from one batch to the next, the memory that it
-// parses them in. The C library that PostgreSQL usually runs with gives free memory back
-// to the kernel, from which the next batch would have to get it page by page, until it
-// has seen that much larger pieces come and go: here one does. Nothing folds the
-// expression into a constant, which would be copied.
-func (l *Link) makeRoom(ctx context.Context, length int) error {
-	if length < roomFor || l.roomy {
-		return nil
+// Room is a statement to begin a string of statements of about so many bytes with, or ""
+// if there is no need. It has the node's session keep, from one string to the next, the
+// memory that it parses them in. The C library that PostgreSQL usually runs with gives
+// free memory back to the kernel, from which the next string would have to get it page
+// by page, until it has seen that larger pieces come and go: here one does. Nothing folds
+// the expression into a constant, which would be copied.
+func (l *Link) Room(bytes int) string {
+	if bytes < roomFor || l.roomy {
+		return ""
 	}
 	l.roomy = true
-	_, err := l.value(ctx, fmt.Sprintf(
-		"SELECT pg_catalog.octet_length(pg_catalog.repeat(' ', %d + 0 * pg_catalog.pg_backend_pid()))", room))
-	return err
+	return fmt.Sprintf("SELECT pg_catalog.octet_length(pg_catalog.repeat(' ', %d + 0 * pg_catalog.pg_backend_pid()))", room)
 }
