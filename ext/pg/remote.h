@@ -76,6 +76,9 @@ typedef struct RemoteLink
 /* Takes the rows of a result that are in SPI_tuptable. */
 typedef void (*RemoteTake) (RemoteLink *link, void *arg);
 
+/* ---- remote_memory.c ---- */
+extern void courier_keep_memory(void);
+
 /* ---- remote_link.c ---- */
 extern RemoteLink *courier_find_link(Datum connection);
 extern void courier_give_up(RemoteLink *link, FmgrInfo *disconnect_function,

@@ -184,6 +184,7 @@ courier_remote_connect(PG_FUNCTION_ARGS)
 	RemoteLink *link = courier_find_link(connection);
 	CourierCut	cut;
 
+	courier_keep_memory();
 	courier_socket_cut(&link->socket);
 	forget_link(link);
 	disconnect(TextDatumGetCString(connection));

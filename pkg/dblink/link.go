@@ -28,6 +28,7 @@ type Link struct {
 	started string // its backend_start, in seconds; 0 if it may not see that
 
 	kept   int       // bytes of the command that is kept and yet to be sent
+	roomy  bool      // see Room
 	sent   int       // bytes of the command in flight
 	sentAt time.Time // when it was begun to be sent
 	pace   float64   // bytes a second that commands have taken lately; 0 is unknown
@@ -107,6 +108,7 @@ func Open(ctx context.Context, s session.Session, name, node, server string) (*L
 }
 
 func (l *Link) connect(ctx context.Context) error {
+	l.roomy = false
 	_, err := l.session.Query(ctx, "SELECT courier.remote_connect($1, $2, $3::pg_catalog.int4)",
 		l.name, l.server, milliseconds(l.bounds.connect))
 	if err != nil {

@@ -76,17 +76,21 @@ func appendLiteral[T string | []byte](b []byte, text T) []byte {
 		b = grow(b, len(data)+bytes.Count(data, []byte("'"))+2)
 	}
 	b = append(b, '\'')
+	b = appendQuoted(b, data)
+	return append(b, '\'')
+}
+
+// appendQuoted appends a part of a string literal.
+func appendQuoted(b, data []byte) []byte {
 	for {
 		i := bytes.IndexByte(data, '\'')
 		if i < 0 {
-			break
+			return append(b, data...)
 		}
 		b = append(b, data[:i+1]...)
 		b = append(b, '\'')
 		data = data[i+1:]
 	}
-	b = append(b, data...)
-	return append(b, '\'')
 }
 
 // appendValue appends a value as a literal or NULL.

@@ -11,6 +11,9 @@ import (
 
 // unnest appends the rows' values of one column as a set.
 func (s *Script) unnest(c *column, rows []batch.Row, key bool) {
+	if c.split && s.unnestText(c, rows, key) {
+		return
+	}
 	b := append(s.text, "pg_catalog.unnest('{"...)
 	for i := range rows {
 		if i > 0 {
@@ -42,12 +45,40 @@ func firstTx(rows []batch.Row) int {
 	return first
 }
 
+// insertBytes is how many bytes of values an INSERT has at most, unless it has one row.
+// The target goes over them some eight times, and is the faster for it if its
+// processor's cache holds them.
+const insertBytes = 256 << 10
+
+// inserts appends rows, as several statements if they are long.
 func (s *Script) inserts(t *Target, rows []batch.Row, op change.Op) {
 	if len(rows) == 0 {
 		return
 	}
 	s.secure(t, true)
 	defer s.secure(t, false)
+	for len(rows) > 0 {
+		n := fitting(rows)
+		s.insert(t, rows[:n], op)
+		rows = rows[n:]
+	}
+}
+
+// fitting is how many of some rows fit into one INSERT.
+func fitting(rows []batch.Row) int {
+	bytes := 0
+	for i := range rows {
+		for j := range rows[i].New {
+			bytes += len(rows[i].New[j].Data)
+		}
+		if bytes > insertBytes {
+			return max(i, 1)
+		}
+	}
+	return len(rows)
+}
+
+func (s *Script) insert(t *Target, rows []batch.Row, op change.Op) {
 	s.begin(Statement{Relation: t.relation, Op: op, Rows: len(rows), Tx: firstTx(rows), Change: -1})
 	s.insertInto(t)
 	if len(rows) == 1 {

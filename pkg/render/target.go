@@ -14,6 +14,7 @@ type column struct {
 	equal  string
 	suffix string // of a value that is compared with the column: its collation
 	direct bool
+	split  bool // its values are best sent in one text, see split.go
 	key    bool
 	always bool // GENERATED ALWAYS AS IDENTITY: can be inserted, not updated
 
@@ -96,7 +97,7 @@ func Compile(relation *change.Relation, table *Table, filter *Filter) (*Target, 
 		t.identity = t.identity || identity
 		c := column{
 			source: i, name: appendIdent(nil, target.Name), typ: target.Type, equal: target.Equal,
-			direct: target.Direct, key: key, always: target.Identity == 'a', computed: target.Generated,
+			direct: target.Direct, split: !target.Direct || splitTypes[target.Type], key: key, always: target.Identity == 'a', computed: target.Generated,
 		}
 		if c.equal == "" {
 			c.equal = "="

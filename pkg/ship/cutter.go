@@ -92,9 +92,8 @@ func (c *cutter) cut(ctx context.Context) (*piece, error) {
 	if p.unit == nil {
 		p.unit = p
 	}
-	limit, maxBytes := s.sub.Options.batchLimits()
-	maxRows := s.sizer.next(limit)
-	bytes := 0
+	maxRows := s.sizer.next(s.sub.Options.batchRows())
+	maxBytes := s.sub.Options.batchBytes(s.sizer.bytes())
 	relations := make(map[*change.Relation]bool)
 	var done place // last transaction that is whole in this piece
 	if len(c.later) > 0 {
@@ -113,14 +112,14 @@ func (c *cutter) cut(ctx context.Context) (*piece, error) {
 		}
 		if c.current.xid != 0 && (chunk == nil || chunk.XID != c.current.xid) {
 			done, c.current = c.current, place{}
-			if c.stream != nil || p.pass != nil || p.changes >= maxRows || bytes >= maxBytes || len(p.places) == s.limit {
+			if c.stream != nil || p.pass != nil || p.changes >= maxRows || p.bytes >= maxBytes || len(p.places) == s.limit {
 				break
 			}
 		}
 		if chunk == nil {
 			break
 		}
-		if c.current.xid == chunk.XID && (p.changes >= maxRows || bytes >= maxBytes) {
+		if c.current.xid == chunk.XID && (p.changes >= maxRows || p.bytes >= maxBytes) {
 			if c.stream == nil {
 				c.stream, p.begins = p, true
 			}
@@ -143,7 +142,7 @@ func (c *cutter) cut(ctx context.Context) (*piece, error) {
 			if err = c.decode(chunk, p, relations); err != nil {
 				return nil, c.settleFirst(ctx, err)
 			}
-			bytes += len(chunk.Data)
+			p.bytes += len(chunk.Data)
 		}
 		c.held = c.held[1:]
 		if len(c.later) > 0 {

@@ -31,6 +31,7 @@ type piece struct {
 	ends      bool            // ends the unit
 	last      bool            // nothing is to be read behind it
 	changes   int             // read for it
+	bytes     int             // of the queued messages that they were in
 	sent      time.Time
 	shipped   int    // of them, wanted by the subscription
 	own       int    // statements before those of changes
@@ -85,6 +86,9 @@ func (c *cutter) render(ctx context.Context, p *piece, relations map[*change.Rel
 	p.script = script
 	if before != "" {
 		script.Append(before)
+	}
+	if room := s.link.Room(p.bytes); room != "" {
+		script.Append(room)
 	}
 	if p.begins || (p.ends && after == "") {
 		if p.durable = p.pass != nil || s.wantDurable(); p.durable {

@@ -71,8 +71,7 @@ func (s *Shipper) landed(ctx context.Context, p *piece, outcome dblink.Outcome, 
 		return &failure{piece: p, completed: outcome.Completed, err: outcome.Err, verbatim: outcome.Verbatim}
 	}
 	took := s.now().Sub(p.sent)
-	limit, _ := s.sub.Options.batchLimits()
-	s.sizer.observe(p.changes, took, limit)
+	s.sizer.observe(p.changes, took, s.sub.Options.batchRows())
 	s.countLanded(p, &outcome)
 	s.unit.apply += took
 	if p.ends {

@@ -12,6 +12,17 @@ const (
 	// nothing, and hold up whatever waits behind them: an order to stop, the
 	// next transaction.
 	pieceTime = 400 * time.Millisecond
+
+	// fewestBytes is what a piece of wide rows has on a fast link. Each piece is
+	// copied from buffer to buffer on its way, on the target some eight times: more
+	// than a processor's cache holds costs both sides up to a third more.
+	fewestBytes = 1 << 20
+	// mostBytes is what a piece has on a slow one, where the target would wait for
+	// more small pieces than it saves.
+	mostBytes = 4 << 20
+	// bytesPerWay is how many bytes of queued messages keep a target busy for many
+	// times as long as it waits for the next piece.
+	bytesPerWay = 1 << 20 // a millisecond
 )
 
 // sizer finds out how many changes a piece may have: few for a slow target, as
@@ -27,6 +38,11 @@ func (z *sizer) next(limit int) int {
 		z.rows = firstRows
 	}
 	return min(z.rows, limit)
+}
+
+// bytes is the most bytes of queued messages of the next piece.
+func (z *sizer) bytes() int {
+	return int(min(max(int64(z.way)*bytesPerWay/int64(time.Millisecond), fewestBytes), mostBytes))
 }
 
 // observe learns from a piece of so many changes that the target took so long

@@ -53,3 +53,13 @@ func TestPiecesRespectTheLimit(t *testing.T) {
 		z.observe(n, time.Millisecond, 1<<30)
 	}
 }
+
+func TestPiecesOfWideRowsFitTheLink(t *testing.T) {
+	t.Parallel()
+	bytes := func(way time.Duration) int { return (&sizer{way: way}).bytes() }
+	require.Equal(t, fewestBytes, bytes(0))
+	require.Equal(t, fewestBytes, bytes(300*time.Microsecond))
+	require.Equal(t, 2<<20, bytes(2*time.Millisecond))
+	require.Equal(t, mostBytes, bytes(50*time.Millisecond))
+	require.Equal(t, mostBytes, bytes(time.Minute))
+}
