@@ -24,7 +24,7 @@ language c volatile strict
 as 'MODULE_PATHNAME', 'courier_wake_at_commit';
 revoke execute on function courier.wake_at_commit() from public;
 comment on function courier.wake_at_commit() is
-    'lets the commit of this transaction wake those who wait for changes, also if it queues nothing';
+    'lets the commit of this transaction wake those who wait for changes, and who starts workers, also if it queues nothing';
 
 create function courier.bump_generation() returns trigger
 language plpgsql

@@ -4,18 +4,21 @@
  *
  * At PRE_COMMIT and PRE_PREPARE, where an error still aborts the transaction,
  * they are stored in the queue.  Behind that nothing here can fail.  At COMMIT
- * they have become visible, and those who wait for changes are woken.
+ * they have become visible, and those who wait for changes are woken; who starts
+ * workers, too, if what was changed is the configuration.
  */
 #include "pg_courier.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
+#include "worker.h"
 
 PG_FUNCTION_INFO_V1(courier_wake_at_commit);
 
 /* Has this transaction put anything into the queue? */
 static bool queued = false;
 
-/* Does it concern waiters otherwise? */
+/* Has it changed the configuration, which concerns those who wait, too? */
 static bool concerns_waiters = false;
 
 static void
@@ -37,6 +40,8 @@ xact_callback(XactEvent event, void *arg)
 			courier_buffer_reset();
 			if (queued || concerns_waiters)
 				courier_wakeup_signal(queued);
+			if (concerns_waiters && courier_preloaded())
+				courier_housekeeper_wake(MyDatabaseId);
 			queued = concerns_waiters = false;
 			break;
 
@@ -55,7 +60,7 @@ xact_callback(XactEvent event, void *arg)
 
 /*
  * courier.wake_at_commit(): those who wait for changes are woken also if this
- * transaction queues nothing.
+ * transaction queues nothing, and so is who starts workers.
  */
 Datum
 courier_wake_at_commit(PG_FUNCTION_ARGS)

@@ -52,6 +52,7 @@ extern uint32 courier_worker_turns(void);
 extern int	courier_workers_of(Oid database, CourierWorkerInfo **workers);
 extern void courier_workers_tell(Oid database, int subscription);
 extern void courier_workers_turn(Oid database);
+extern void courier_housekeeper_wake(Oid database);
 extern bool courier_workers_shipping(void);
 extern void courier_workers_close(bool closed);
 extern bool courier_workers_closed(void);

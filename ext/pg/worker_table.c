@@ -269,6 +269,22 @@ courier_workers_turn(Oid database)
 	LWLockRelease(table->lock);
 }
 
+/* Lets the housekeeper of a database look at its subscriptions. */
+void
+courier_housekeeper_wake(Oid database)
+{
+	LWLockAcquire(table->lock, LW_SHARED);
+	for (int i = 0; i < table->nslots; i++)
+	{
+		WorkerSlot *slot = &table->slots[i];
+
+		if (slot->database == database &&
+			slot->subscription == COURIER_HOUSEKEEPER)
+			SetLatch(slot->latch);
+	}
+	LWLockRelease(table->lock);
+}
+
 /* Does any ship worker run? */
 bool
 courier_workers_shipping(void)
