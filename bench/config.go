@@ -34,6 +34,7 @@ type config struct {
 	latencySeconds int
 	latencyRates   []int
 
+	copyRows         int
 	sustainedSeconds int
 	backlogSizes     []int
 	fanOutTargets    []int
@@ -62,6 +63,7 @@ func parseFlags() (*config, error) {
 	flag.IntVar(&c.latencyRounds, "latency-rounds", 1, "rounds of latency and link-latency")
 	flag.IntVar(&c.latencySeconds, "latency-seconds", 20, "length of a measurement of latency")
 	rates := flag.String("latency-rates", "10,200,1000", "transactions a second, comma-separated")
+	flag.IntVar(&c.copyRows, "copy-rows", 5_000_000, "rows of the table of copy; a tenth of 2 kB")
 	flag.IntVar(&c.sustainedSeconds, "sustained-seconds", 8, "length of a step of sustained")
 	backlogs := flag.String("backlog-sizes", "10000,100000,1000000,10000000", "changes of the backlogs of backlog")
 	fanOut := flag.String("fan-out-targets", "1,2,4,8", "numbers of targets of fan-out")
@@ -83,8 +85,8 @@ func parseFlags() (*config, error) {
 		c.commitSessions, c.tpcbScale, c.tpcbSeconds, c.sustainedSeconds) < 1 {
 		return nil, errors.New("rounds, rows, seconds and sessions start at 1")
 	}
-	if c.rows < batchRows {
-		return nil, fmt.Errorf("-rows: a backlog has at least %d rows", batchRows)
+	if c.rows < batchRows || c.copyRows < batchRows {
+		return nil, fmt.Errorf("-rows, -copy-rows: a backlog and a table have at least %d rows", batchRows)
 	}
 	var err error
 	if c.latencyRates, err = numbers("-latency-rates", *rates); err != nil {

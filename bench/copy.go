@@ -44,7 +44,7 @@ func (b *bench) initialCopy(ctx context.Context) error {
 		for i := range copied {
 			c := &copied[i]
 			measure := func(name string, workers int) error {
-				values, err := b.copyTable(ctx, s, c.table, c.rows(b.rows), workers, c.fill)
+				values, err := b.copyTable(ctx, s, c.table, c.rows(b.copyRows), workers, c.fill)
 				if err == nil {
 					b.record(sample{Case: c.title, System: name, Round: round, Values: values})
 				}
@@ -61,7 +61,7 @@ func (b *bench) initialCopy(ctx context.Context) error {
 			if s.name != reference {
 				continue
 			}
-			values, err := copyThroughPipe(ctx, s, c.table, c.rows(b.rows), c.fill)
+			values, err := copyThroughPipe(ctx, s, c.table, c.rows(b.copyRows), c.fill)
 			if err != nil {
 				return err
 			}
