@@ -183,3 +183,26 @@ func TestProfileCounts(t *testing.T) {
 			"`clear_page` of kernel": 0.25},
 	}, shares)
 }
+
+// TestReportsOfSeveralRuns: scenarios of several runs make one report, but none is in two.
+func TestReportsOfSeveralRuns(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, processor string, scenarios ...string) string {
+		r := &report{Processor: processor, Seconds: 10}
+		for _, s := range scenarios {
+			r.Samples = append(r.Samples, sample{Scenario: s})
+		}
+		file := filepath.Join(dir, name)
+		require.NoError(t, r.write(&config{json: file}))
+		return file
+	}
+	a, b, again := write("a", "x", "copy"), write("b", "x", "link", "batch"), write("again", "x", "copy")
+	r, err := readReports(a + "," + b)
+	require.NoError(t, err)
+	require.Len(t, r.Samples, 3)
+	require.Equal(t, []any{2, 20.0}, []any{r.Runs, r.Seconds})
+	_, err = readReports(a + "," + again)
+	require.ErrorContains(t, err, "scenario copy")
+	_, err = readReports(a + "," + write("other", "y", "link"))
+	require.ErrorContains(t, err, "another machine")
+}

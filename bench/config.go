@@ -72,7 +72,7 @@ func parseFlags() (*config, error) {
 	flag.IntVar(&c.commitSeconds, "commit-seconds", 1, "length of a measurement of commit")
 	flag.IntVar(&c.commitSessions, "commit-sessions", 64, "sessions that commit")
 	flag.StringVar(&c.json, "json", "", "write all measurements to `FILE` too, after every scenario")
-	flag.StringVar(&c.from, "from-json", "", "measure nothing; report what `FILE` says")
+	flag.StringVar(&c.from, "from-json", "", "measure nothing; report what `FILES` say, comma-separated: of runs that measured different scenarios")
 	flag.StringVar(&c.docs, "docs", "", "write benchmarks.md and its charts into `DIRECTORY`")
 	flag.BoolVar(&c.packages, "packages", false, "measure nothing; print the Debian packages of the peers that are not installed")
 	flag.StringVar(&c.courier, "courier", courier, "the sidecar's `program`")

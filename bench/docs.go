@@ -42,8 +42,12 @@ func (r *report) writeDocs(dir string) error {
 
 // page is benchmarks.md.
 func (r *report) page(w io.Writer) {
-	fmt.Fprint(w, "# Benchmarks\n\nThis page and its charts are what one run of the bench wrote (`make bench`, flag `-docs`); edit the bench, not the page.\n\n")
-	fmt.Fprintf(w, "%s. %s; %s; %d CPUs (%s), %s MB of memory. Backlogs of %s rows. The run took %s s.\n\n",
+	runs := "one run"
+	if r.Runs > 1 {
+		runs = fmt.Sprintf("%d runs, each of other scenarios,", r.Runs)
+	}
+	fmt.Fprintf(w, "# Benchmarks\n\nThis page and its charts are what %s of the bench wrote (`make bench`, flag `-docs`); edit the bench, not the page.\n\n", runs)
+	fmt.Fprintf(w, "%s. %s; %s; %d CPUs (%s), %s MB of memory. Backlogs of %s rows. It took %s s.\n\n",
 		r.Date, r.PostgreSQL, r.Courier, r.CPUs, r.Processor, number(float64(r.MemoryMB), 0), number(float64(r.Rows), 0), number(r.Seconds, 0))
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(r.Settings)) {

@@ -58,7 +58,7 @@ func run(ctx context.Context, c *config) error {
 		return printPackages()
 	}
 	if c.from != "" {
-		r, err := readReport(c.from)
+		r, err := readReports(c.from)
 		if err != nil {
 			return err
 		}

@@ -30,6 +30,7 @@ type report struct {
 	Captures   []named           `json:"captures"`
 	Absent     []string          `json:"absent,omitempty"`
 	Seconds    float64           `json:"seconds"`
+	Runs       int               `json:"runs,omitempty"` // of which this is made, if there are several
 	Samples    []sample          `json:"samples"`
 	Failures   []failure         `json:"failures,omitempty"`
 }
@@ -143,6 +144,35 @@ func (r *report) write(c *config) error {
 		return r.writeDocs(c.docs)
 	}
 	return nil
+}
+
+// readReports reads what -json has written, in one run or in several that measured
+// other scenarios on the same machine, with commas between the files.
+func readReports(list string) (*report, error) {
+	var all *report
+	for name := range strings.SplitSeq(list, ",") {
+		r, err := readReport(name)
+		switch {
+		case err != nil:
+			return nil, err
+		case all == nil:
+			all = r
+			continue
+		case r.PostgreSQL != all.PostgreSQL || r.Processor != all.Processor || r.CPUs != all.CPUs || !maps.Equal(r.Settings, all.Settings):
+			return nil, fmt.Errorf("%s is of another machine, server or settings than the files before it", name)
+		}
+		for i := range r.Samples {
+			if slices.ContainsFunc(all.Samples, func(s sample) bool { return s.Scenario == r.Samples[i].Scenario }) {
+				return nil, fmt.Errorf("%s has measured scenario %s, as a file before it has", name, r.Samples[i].Scenario)
+			}
+		}
+		all.Runs = max(all.Runs, 1) + max(r.Runs, 1)
+		all.Seconds += r.Seconds
+		all.Samples = append(all.Samples, r.Samples...)
+		all.Failures = append(all.Failures, r.Failures...)
+		all.Absent = append(all.Absent, r.Absent...)
+	}
+	return all, nil
 }
 
 // readReport reads what -json has written.

@@ -2,6 +2,7 @@ package copydata
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -102,14 +103,14 @@ func (l *lane) advance(ctx context.Context, epoch Epoch) (idle bool, err error) 
 	}
 	j := l.job
 	done, err := l.step(ctx)
-	if err != nil {
-		return false, &TableError{Table: j.table, Err: err}
-	}
 	if done {
 		l.copier.finish(j)
 		l.job = nil
 	}
-	return false, nil
+	if err != nil && !errors.As(err, new(*TableError)) { // the tail's says so itself
+		err = &TableError{Table: j.table, Err: err}
+	}
+	return false, err
 }
 
 // step waits for what is in flight and sends what comes next; done says that the

@@ -7,9 +7,11 @@ drop database if exists regress_courier_utf8;
 drop database if exists regress_courier_latin1;
 drop database if exists regress_courier_ascii;
 create database regress_courier_utf8 template template0 encoding 'utf8' lc_collate 'C' lc_ctype 'C';
-alter database regress_courier_utf8 set courier.workers = off; -- the test ships by itself
 create database regress_courier_latin1 template template0 encoding 'latin1' lc_collate 'C' lc_ctype 'C';
 create database regress_courier_ascii template template0 encoding 'sql_ascii' lc_collate 'C' lc_ctype 'C';
+alter database regress_courier_utf8 set courier.workers = off; -- the test ships by itself
+alter database regress_courier_latin1 set courier.workers = off;
+alter database regress_courier_ascii set courier.workers = off;
 set client_encoding = utf8;
 \set make 'create table item (id int primary key, v text, "é" text, d text[]); create extension pg_courier cascade;'
 \c regress_courier_latin1
