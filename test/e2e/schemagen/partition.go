@@ -73,6 +73,10 @@ func (g *generator) partitions(t *table, p *parting, columns []*column) []string
 	return g.partitionsOf(t, t.quoted, p, columns)
 }
 
+// mostDefault bounds the default of a column that is added to a table: the catalog keeps
+// its value in a row that must fit a page.
+const mostDefault = 4000
+
 func (g *generator) partitionsOf(t *table, parent string, p *parting, columns []*column) []string {
 	var ddl []string
 	for _, l := range p.leaves {
@@ -83,7 +87,8 @@ func (g *generator) partitionsOf(t *table, parent string, p *parting, columns []
 			ddl = append(ddl, g.partitionsOf(t, l.name, l.parts, columns)...)
 		case g.one(25) && !g.migrating() && !slices.ContainsFunc(columns, func(c *column) bool { return c.generated != "" }):
 			ddl = append(ddl, fmt.Sprintf("CREATE TABLE %s (LIKE %s INCLUDING ALL)", l.name, parent))
-			if c := pick(g.Rand, columns); !slices.Contains(t.key, c) && !t.parted.uses(c) && !t.partedThere.uses(c) && len(t.references) == 0 {
+			if c := pick(g.Rand, columns); !slices.Contains(t.key, c) && !t.parted.uses(c) && !t.partedThere.uses(c) && len(t.references) == 0 &&
+				len(c.value) < mostDefault {
 				ddl = append(ddl, "ALTER TABLE "+l.name+" DROP COLUMN "+ident(c.name), "ALTER TABLE "+l.name+" ADD COLUMN "+c.definition())
 			}
 			ddl = append(ddl, fmt.Sprintf("ALTER TABLE %s ATTACH PARTITION %s %s", parent, l.name, l.bounds))
