@@ -50,6 +50,19 @@ begin
     perform dblink_exec('target', format('alter table shop.%I add constraint half check (id <> 700)', name));
 end
 $$;
+-- Waits until nobody has a snapshot from before, which would keep VACUUM from removing
+-- what has been deleted: a worker that starts, autovacuum.
+create function public.unseen() returns void language plpgsql as $$
+declare
+    horizon xid := pg_current_xact_id()::xid;
+begin
+    while exists (select from pg_stat_activity where pid <> pg_backend_pid() and coalesce(datname = current_database(), true)
+                      and age(backend_xmin) > age(horizon)) loop
+        perform pg_sleep(0.01);
+        perform pg_stat_clear_snapshot();
+    end loop;
+end
+$$;
 create function public.move(name text, out moved bool) language plpgsql as $$
 begin
     execute format('update shop.%I set filler = filler || ''x'' where id > 1100', name);
@@ -69,6 +82,7 @@ select courier.create_subscription('s', 'eu', '{default,auto}', options => '{"co
 
 -- the node has no index on that column: all in one transaction
 select half('bare');
+select unseen();
 vacuum shop.bare;
 select courier.replication_set_add_table('default', 'shop.bare');
 select * from ship();
@@ -81,6 +95,7 @@ select * from differing('bare');
 
 -- it has one: in chunks on, but for rows that are known by the key of before
 select half('indexed');
+select unseen();
 vacuum shop.indexed;
 select dblink_exec('target', 'create unique index on shop.indexed (n)');
 select courier.replication_set_add_table('default', 'shop.indexed');
@@ -94,6 +109,7 @@ select * from differing('indexed');
 
 -- it gets the key in order with the changes
 select half('both');
+select unseen();
 vacuum shop.both;
 select courier.replication_set_add_table('auto', 'shop.both');
 select * from ship();
@@ -110,7 +126,7 @@ select * from dblink('target', 'select count(*) from courier_target.missed_row')
 select courier.drop_subscription('s');
 select dblink_disconnect('target');
 select courier.drop_node('eu');
-drop function public.ship, public.differing, public.half, public.move, public.go_on, public.make;
+drop function public.ship, public.differing, public.half, public.move, public.unseen, public.go_on, public.make;
 drop extension pg_courier;
 drop schema shop cascade;
 drop database regress_courier_copy_key;
