@@ -31,6 +31,7 @@ type profile struct {
 	file    string
 	perf    *exec.Cmd
 	errors  bytes.Buffer
+	ended   chan error
 
 	cancel context.CancelFunc
 	group  sync.WaitGroup
@@ -42,19 +43,17 @@ func startProfile(ctx context.Context, servers map[place][]*server, pids func() 
 	if err != nil {
 		return nil, fmt.Errorf("record a profile: %w", err)
 	}
-	p := &profile{servers: servers, pids: pids, file: filepath.Join(dir, "perf.data"), titles: make(map[int]string)}
+	p := &profile{servers: servers, pids: pids, file: filepath.Join(dir, "perf.data"), titles: make(map[int]string), ended: make(chan error, 1)}
 	p.perf = exec.Command("perf", "record", "-q", "-a", "-F", strconv.Itoa(profileHertz), "-o", p.file)
 	p.perf.Stderr = &p.errors
 	p.perf.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := p.perf.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("record a profile: %w", err), os.RemoveAll(dir))
 	}
-	err = poll(ctx, func() (bool, error) { // until it records
-		info, err := os.Stat(p.file)
-		return err == nil && info.Size() > 0, nil
-	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("record a profile: %w: %s", err, p.errors.String()), p.perf.Process.Kill(), p.perf.Wait(), os.RemoveAll(dir))
+	go func() { p.ended <- p.perf.Wait() }()
+	if err := poll(ctx, p.records); err != nil {
+		_ = p.perf.Process.Kill() // it may have ended by itself
+		return nil, errors.Join(fmt.Errorf("record a profile: %w", err), os.RemoveAll(dir))
 	}
 	ctx, p.cancel = context.WithCancel(ctx)
 	p.group.Go(func() {
@@ -69,6 +68,17 @@ func startProfile(ctx context.Context, servers map[place][]*server, pids func() 
 		}
 	})
 	return p, nil
+}
+
+// records reports whether perf has begun to record; an error, if it has ended instead.
+func (p *profile) records() (bool, error) {
+	select {
+	case err := <-p.ended:
+		return false, fmt.Errorf("perf has ended: %w: %s", err, strings.TrimSpace(p.errors.String()))
+	default:
+	}
+	info, err := os.Stat(p.file)
+	return err == nil && info.Size() > 0, nil
 }
 
 // look notes which processes there are.
@@ -118,7 +128,7 @@ func (p *profile) end() (shares map[string]map[string]float64, err error) {
 	if err := p.perf.Process.Signal(os.Interrupt); err != nil {
 		return nil, fmt.Errorf("record a profile: %w", err)
 	}
-	_ = p.perf.Wait() // its exit status tells of the signal
+	<-p.ended // its exit status tells of the signal
 	script := exec.Command("perf", "script", "-i", p.file, "-F", "pid,ip,sym,dso")
 	out, err := script.Output()
 	if err != nil {
