@@ -25,6 +25,7 @@ type Fold struct {
 	last   *table
 
 	merged []change.Value // slab for merged rows
+	rows   int
 	in     int
 	kept   int
 }
@@ -41,12 +42,16 @@ func (f *Fold) Reset() {
 	f.used = reuse(f.used)
 	f.segments = reuse(f.segments)
 	f.merged = reuse(f.merged)
-	f.in, f.kept = 0, 0
+	f.rows, f.in, f.kept = 0, 0, 0
 }
 
 // Stats returns how many changes were added, and how many of them need no row,
 // table or event of their own any more. It counts what Segments has returned.
 func (f *Fold) Stats() (in, folded int) { return f.in, f.in - f.kept }
+
+// Len returns how many rows the changes come to so far, at most: those that have been
+// touched, rows of tables without a key as often as that, truncated tables and events.
+func (f *Fold) Len() int { return f.rows }
 
 // Add adds the next change, made by the caller's transaction number tx. It does
 // not keep c, only the values it refers to.
@@ -54,9 +59,11 @@ func (f *Fold) Add(c *change.Change, tx int) {
 	f.in++
 	switch c.Op {
 	case change.Truncate:
+		f.rows += len(c.Truncated)
 		f.truncate(c, tx)
 		return
 	case change.Event:
+		f.rows++
 		f.started = true
 		f.current.Events = append(f.current.Events, Event{Channel: c.Channel, Payload: c.Payload, Tx: tx})
 		return
@@ -66,7 +73,9 @@ func (f *Fold) Add(c *change.Change, tx int) {
 		t = f.table(c.Relation)
 		f.last = t
 	}
+	before := t.len()
 	t.add(f, c, tx)
+	f.rows += t.len() - before
 }
 
 // Segments ends the batch and returns its segments in order.

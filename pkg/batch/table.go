@@ -73,6 +73,9 @@ func reuse[T any](s []T) []T {
 	return s[:0]
 }
 
+// len is how many rows have been touched, without a key: how often.
+func (t *table) len() int { return len(t.entities) + len(t.out.Inserts) + len(t.out.Ordered) }
+
 // add folds a change in. Tables without a key are not folded: all inserts are
 // rows to insert, and once something else comes everything stays in order.
 func (t *table) add(f *Fold, c *change.Change, tx int) {

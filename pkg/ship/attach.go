@@ -203,7 +203,13 @@ func (s *Shipper) bootstrap(ctx context.Context, link *dblink.Link) error {
 // findProgress reads where the target is, or starts it there when nothing is to
 // be copied.
 func (s *Shipper) findProgress(ctx context.Context, link *dblink.Link) error {
-	if !s.sub.CopyData {
+	asked := s.now()
+	rows, err := s.progress(ctx, link)
+	if err != nil {
+		return err
+	}
+	s.sizer.way = s.now().Sub(asked)
+	if len(rows) == 0 && !s.sub.CopyData {
 		start, err := s.flushedPosition(ctx, literal(s.sub.Start))
 		if err != nil {
 			return fmt.Errorf("take the position of the start: %w", err)
@@ -211,14 +217,10 @@ func (s *Shipper) findProgress(ctx context.Context, link *dblink.Link) error {
 		if err = link.Exec(ctx, s.startProgress(start)+" ON CONFLICT DO NOTHING"); err != nil {
 			return err
 		}
+		if rows, err = s.progress(ctx, link); err != nil {
+			return err
+		}
 	}
-	asked := s.now()
-	rows, err := link.Query(ctx, "SELECT position, source_system, source_timeline, source_flushed"+
-		" FROM courier_target.progress WHERE subscription = "+literal(s.sub.ProgressKey), 4)
-	if err != nil {
-		return err
-	}
-	s.sizer.way = s.now().Sub(asked)
 	s.head, s.position = "", nil
 	if len(rows) == 0 {
 		return nil
@@ -238,6 +240,12 @@ func (s *Shipper) findProgress(ctx context.Context, link *dblink.Link) error {
 	}
 	s.head, s.position = string(rows[0][0]), &position
 	return nil
+}
+
+// progress reads the subscription's row on the target, if there is one.
+func (s *Shipper) progress(ctx context.Context, link *dblink.Link) ([]session.Row, error) {
+	return link.Query(ctx, "SELECT position, source_system, source_timeline, source_flushed"+
+		" FROM courier_target.progress WHERE subscription = "+literal(s.sub.ProgressKey), 4)
 }
 
 // requireOwnPast makes sure that this source has been where the target is. One

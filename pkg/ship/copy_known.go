@@ -14,15 +14,11 @@ func (s *Shipper) findUncopied(ctx context.Context) error {
 	plans := s.copying.partial
 	s.copying.reset()
 	s.catalog.pending, s.catalog.partial = make(map[uint32]bool), make(map[uint32]bool)
-	copied, err := s.copiesOf(ctx, "copied")
+	copied, begun, err := s.notedCopies(ctx)
 	if err != nil {
 		return err
 	}
 	s.settleCopies(copied)
-	begun, err := s.copiesOf(ctx, "copying")
-	if err != nil {
-		return err
-	}
 	rows, err := s.session.Query(ctx, `SELECT t.relation::pg_catalog.oid, t.copy_name, t.on_existing, t.cancelled,
 		EXISTS (SELECT FROM courier.copy_pause AS u WHERE u.subscription_id = t.subscription_id)
 		FROM courier.subscription_table_copy AS t WHERE t.subscription_id = $1::pg_catalog.int4 AND t.wanted`+droppedCopies, strconv.Itoa(s.sub.ID))
@@ -95,22 +91,27 @@ func (s *Shipper) leaveDropped(ctx context.Context) error {
 	return nil
 }
 
-// copiesOf reads which copies of tables the target notes, as copied or copying.
-func (s *Shipper) copiesOf(ctx context.Context, notes string) (map[uint32]string, error) {
-	rows, err := s.link.Query(ctx, "SELECT relation, added FROM courier_target."+notes+" WHERE subscription = "+
-		literal(s.sub.ProgressKey), 2)
+// notedCopies reads which copies of tables the target notes as copied, and as copying.
+func (s *Shipper) notedCopies(ctx context.Context) (copied, begun map[uint32]string, err error) {
+	const noted = "SELECT relation, added, %t FROM courier_target.%s WHERE subscription = %s"
+	key := literal(s.sub.ProgressKey)
+	rows, err := s.link.Query(ctx, fmt.Sprintf(noted+" UNION ALL "+noted, true, "copied", key, false, "copying", key), 3)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	copies := make(map[uint32]string, len(rows))
+	copied, begun = make(map[uint32]string), make(map[uint32]string)
 	for _, row := range rows {
 		oid, err := strconv.ParseUint(string(row[0]), 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("read what was copied to node %s: %w", s.sub.Node, err)
+			return nil, nil, fmt.Errorf("read what was copied to node %s: %w", s.sub.Node, err)
 		}
-		copies[uint32(oid)] = string(row[1])
+		if string(row[2]) == "t" {
+			copied[uint32(oid)] = string(row[1])
+		} else {
+			begun[uint32(oid)] = string(row[1])
+		}
 	}
-	return copies, nil
+	return copied, begun, nil
 }
 
 // errReplaced says that the subscription was dropped and another one created

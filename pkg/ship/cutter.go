@@ -22,6 +22,7 @@ type cutter struct {
 	flushed   change.WAL    // of the source, behind what is held
 	exhausted bool
 	finished  bool
+	space     space           // of the piece being cut
 	current   place           // transaction under way, xid 0 between transactions
 	later     []change.Change // of it, from a command on
 
@@ -92,8 +93,7 @@ func (c *cutter) cut(ctx context.Context) (*piece, error) {
 	if p.unit == nil {
 		p.unit = p
 	}
-	maxRows := s.sizer.next(s.sub.Options.batchRows())
-	maxBytes := s.sub.Options.batchBytes(s.sizer.bytes())
+	c.space = s.space()
 	relations := make(map[*change.Relation]bool)
 	var done place // last transaction that is whole in this piece
 	if len(c.later) > 0 {
@@ -112,14 +112,14 @@ func (c *cutter) cut(ctx context.Context) (*piece, error) {
 		}
 		if c.current.xid != 0 && (chunk == nil || chunk.XID != c.current.xid) {
 			done, c.current = c.current, place{}
-			if c.stream != nil || p.pass != nil || p.changes >= maxRows || p.bytes >= maxBytes || len(p.places) == s.limit {
+			if c.stream != nil || p.pass != nil || c.full(p) || len(p.places) == s.limit {
 				break
 			}
 		}
 		if chunk == nil {
 			break
 		}
-		if c.current.xid == chunk.XID && (p.changes >= maxRows || p.bytes >= maxBytes) {
+		if c.current.xid == chunk.XID && c.full(p) {
 			if c.stream == nil {
 				c.stream, p.begins = p, true
 			}
@@ -166,6 +166,7 @@ func (c *cutter) settleFirst(ctx context.Context, err error) error {
 
 // finish decides what position the piece leads to, and renders it.
 func (c *cutter) finish(ctx context.Context, p *piece, done place, relations map[*change.Relation]bool) error {
+	p.net = c.net(p)
 	p.ends = c.current.xid == 0
 	switch {
 	case p.begins: // the transaction that is streamed is the unit's last

@@ -31,6 +31,7 @@ type piece struct {
 	ends      bool            // ends the unit
 	last      bool            // nothing is to be read behind it
 	changes   int             // read for it
+	net       int             // rows that they come to
 	bytes     int             // of the queued messages that they were in
 	sent      time.Time
 	shipped   int    // of them, wanted by the subscription

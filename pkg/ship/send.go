@@ -71,7 +71,7 @@ func (s *Shipper) landed(ctx context.Context, p *piece, outcome dblink.Outcome, 
 		return &failure{piece: p, completed: outcome.Completed, err: outcome.Err, verbatim: outcome.Verbatim}
 	}
 	took := s.now().Sub(p.sent)
-	s.sizer.observe(p.changes, took, s.sub.Options.batchRows())
+	s.sizer.observe(p.net, took, s.mostRows())
 	s.countLanded(p, &outcome)
 	s.unit.apply += took
 	if p.ends {

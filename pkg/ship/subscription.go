@@ -68,15 +68,6 @@ func (o Options) Policy() render.Policy {
 // setsAside says that transactions the node refuses become dead letters.
 func (o Options) setsAside() bool { return o.OnError == "dead_letter" }
 
-// standardRows is how many changes a batch may have where the options say nothing.
-const standardRows = 10000
-
-func (o Options) batchRows() int { return numberOr(o.BatchRows, standardRows) }
-
-// batchBytes is how many bytes of queued messages a batch ends at, if the options say
-// nothing at so many.
-func (o Options) batchBytes(standard int) int { return numberOr(o.BatchBytes, standard) }
-
 // standardWorkers is how many chunks are copied at once where the options say
 // nothing: while the node works on one, the next is read.
 const standardWorkers = 2
