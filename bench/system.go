@@ -101,12 +101,12 @@ var systems = []*system{
 	{name: "worker", title: "pg_courier, trigger capture, background worker", preload: "pg_courier", share: 1, setup: newWorker},
 	{name: "sidecar", title: "pg_courier, trigger capture, `courier run`", preload: "pg_courier", share: 1, setup: newSidecar},
 	{name: "pglogical", title: "pglogical 2", needs: pglogicalNeeds, preload: "pglogical", settings: pglogicalSettings, share: 1, setup: newPglogical},
-	{name: "slony", title: "Slony-I 2.2", needs: slonyNeeds, share: 1, setup: newSlony},
-	{name: "londiste", title: "Londiste 3 on PgQ", needs: londisteNeeds, share: 0.2, setup: newLondiste},
-	{name: "bucardo", title: "Bucardo 5", needs: bucardoNeeds, share: 0.2, setup: newBucardo},
-	{name: "jsonb-queue", title: "a plpgsql trigger that queues jsonb, and a loop that sends it over dblink, made at home", share: 0.2,
+	{name: "slony", title: "Slony-I 2.2", needs: slonyNeeds, share: 0.3, setup: newSlony},
+	{name: "londiste", title: "Londiste 3 on PgQ", needs: londisteNeeds, share: 0.06, setup: newLondiste},
+	{name: "bucardo", title: "Bucardo 5", needs: bucardoNeeds, share: 0.06, setup: newBucardo},
+	{name: "jsonb-queue", title: "a plpgsql trigger that queues jsonb, and a loop that sends it over dblink, made at home", share: 0.06,
 		lacks: []string{"copy"}, setup: newJSONBQueue},
-	{name: "dblink-row", title: "a trigger that sends each row over dblink, as in articles", share: 0.02,
+	{name: "dblink-row", title: "a trigger that sends each row over dblink, as in articles", share: 0.006,
 		synchronous: true, lacks: []string{"copy", "latency", "link", "link-latency", "sustained"}, setup: newRowByRow},
 }
 
