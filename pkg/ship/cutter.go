@@ -93,7 +93,7 @@ func (c *cutter) cut(ctx context.Context) (*piece, error) {
 	if p.unit == nil {
 		p.unit = p
 	}
-	c.space = s.space()
+	c.space = s.space(p.rows)
 	relations := make(map[*change.Relation]bool)
 	var done place // last transaction that is whole in this piece
 	if len(c.later) > 0 {

@@ -84,11 +84,15 @@ type space struct {
 	saidRows, saidBytes bool
 }
 
-// space is that of the next piece.
-func (s *Shipper) space() space {
-	o := &s.sub.Options
+// space is that of the next piece. Written row by row it has no more on a slow link:
+// what is known of the target's pace is of sets.
+func (s *Shipper) space(rowByRow bool) space {
+	o, rows := &s.sub.Options, s.sizer.next(s.mostRows())
+	if rowByRow {
+		rows = min(rows, standardRows)
+	}
 	return space{
-		rows: s.sizer.next(s.mostRows()), saidRows: o.BatchRows != "",
+		rows: rows, saidRows: o.BatchRows != "",
 		bytes: numberOr(o.BatchBytes, s.sizer.bytes()), saidBytes: o.BatchBytes != "",
 	}
 }

@@ -78,7 +78,7 @@ func cutting(t *testing.T, options Options, changes, bytes, rows int) (*cutter, 
 		key := []change.Value{{Kind: change.Text, Data: strconv.AppendInt(nil, int64(i%rows), 10)}}
 		s.fold.Add(&change.Change{Op: change.Update, Relation: relation, New: key}, 0)
 	}
-	return &cutter{shipper: s, space: s.space()}, &piece{changes: changes, bytes: bytes}
+	return &cutter{shipper: s, space: s.space(false)}, &piece{changes: changes, bytes: bytes}
 }
 
 func TestManyChangesOfAFewRowsAreOnePiece(t *testing.T) {
@@ -99,6 +99,9 @@ func TestManyChangesOfAFewRowsAreOnePiece(t *testing.T) {
 	c, p := cutting(t, Options{}, 2*standardRows, 1, 1)
 	p.rows = true
 	require.True(t, c.full(p), "row by row each change is a statement")
+	c.shipper.sizer = sizer{rows: mostRows, way: time.Minute}
+	require.Equal(t, mostRows, c.shipper.space(false).rows)
+	require.Equal(t, standardRows, c.shipper.space(true).rows)
 }
 
 func TestPiecesOfWideRowsFitTheLink(t *testing.T) {
