@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/pg-courier/pg_courier/pkg/pgtest"
@@ -23,11 +24,16 @@ var copied = []struct {
 	{"rows of 2 kB", wide, func(n int) int { return n / 10 }, func(rows int) string { return insertWide("wide", "1", strconv.Itoa(rows)) }},
 }
 
-// What is measured beside the systems.
-const (
-	copyLanes = 4           // of pg_courier, besides one
-	copyPipe  = "psql pipe" // COPY TO and COPY FROM with a pipe between, the practical limit
-)
+// copyLanes is how many chunks pg_courier copies at once, besides one.
+const copyLanes = 4
+
+// copyPipes are COPY TO and COPY FROM with a pipe between, the practical limit; in
+// several lanes each of a part of the table, in COPY's binary format: the most that a
+// machine does.
+var copyPipes = []struct {
+	name  string
+	lanes int
+}{{"psql pipe", 1}, {fmt.Sprintf("%d psql pipes, binary", copyLanes), copyLanes}}
 
 // inLanes is what pg_courier is called that copies several chunks at once.
 func inLanes(system string) string { return fmt.Sprintf("%s, %d workers", system, copyLanes) }
@@ -61,11 +67,13 @@ func (b *bench) initialCopy(ctx context.Context) error {
 			if s.name != reference {
 				continue
 			}
-			values, err := copyThroughPipe(ctx, s, c.table, c.rows(b.copyRows), c.fill)
-			if err != nil {
-				return err
+			for _, pipes := range copyPipes {
+				values, err := copyThroughPipes(ctx, s, c.table, c.rows(b.copyRows), pipes.lanes, c.fill)
+				if err != nil {
+					return err
+				}
+				b.record(sample{Case: c.title, System: pipes.name, Round: round, Values: values})
 			}
-			b.record(sample{Case: c.title, System: copyPipe, Round: round, Values: values})
 		}
 		return nil
 	})
@@ -132,36 +140,69 @@ func (p *pair) timeCopy(ctx context.Context, t *table, rows int, pids func() []i
 	return values, p.compare(ctx, p.tables)
 }
 
-// copyThroughPipe copies with two psqls.
-func copyThroughPipe(ctx context.Context, s *system, t *table, rows int, fill func(int) string) (values map[string]float64, err error) {
+// copyThroughPipes copies with two psqls a lane.
+func copyThroughPipes(ctx context.Context, s *system, t *table, rows, lanes int, fill func(int) string) (values map[string]float64, err error) {
 	p, err := startFilled(ctx, s, t, rows, fill)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(p.explain(ctx, err), p.destroy()) }()
-	inst, err := pgtest.FindInstallation()
+	parts, format, err := p.parts(ctx, t, lanes)
 	if err != nil {
 		return nil, err
+	}
+	return p.timeCopy(ctx, t, rows, func() []int { return nil }, func() error {
+		var group sync.WaitGroup
+		errs := make([]error, len(parts))
+		for i, part := range parts {
+			group.Go(func() { errs[i] = p.pipe(ctx, "COPY "+part+" TO STDOUT"+format, "COPY "+t.name+" FROM STDIN"+format) })
+		}
+		group.Wait()
+		return errors.Join(errs...)
+	})
+}
+
+// parts are what COPY TO reads of a table, in so many lanes, and in which format.
+func (p *pair) parts(ctx context.Context, t *table, lanes int) (parts []string, format string, err error) {
+	if lanes == 1 {
+		return []string{t.name}, "", nil
+	}
+	text, err := p.source.text(ctx, fmt.Sprintf("SELECT pg_relation_size('%s') / current_setting('block_size')::int + 1", t.name))
+	if err != nil {
+		return nil, "", err
+	}
+	pages, err := strconv.Atoi(text)
+	if err != nil {
+		return nil, "", fmt.Errorf("read the size of table %s: %w", t.name, err)
+	}
+	for i := range lanes {
+		parts = append(parts, fmt.Sprintf("(SELECT * FROM %s WHERE ctid >= '(%d,0)' AND ctid < '(%d,0)')", t.name, pages*i/lanes, pages*(i+1)/lanes))
+	}
+	return parts, " (FORMAT binary)", nil
+}
+
+// pipe runs a COPY on the source into another on the target.
+func (p *pair) pipe(ctx context.Context, read, write string) error {
+	inst, err := pgtest.FindInstallation()
+	if err != nil {
+		return err
 	}
 	psql := func(at address, sql string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, inst.Program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", at.conninfo(), "-c", sql)
 		cmd.Stderr = os.Stderr
 		return cmd
 	}
-	return p.timeCopy(ctx, t, rows, func() []int { return nil }, func() error {
-		from := psql(p.source.near(), "COPY "+t.name+" TO STDOUT")
-		to := psql(p.target.near(), "COPY "+t.name+" FROM STDIN")
-		rows, err := from.StdoutPipe()
-		if err != nil {
-			return err
-		}
-		to.Stdin = rows
-		if err := from.Start(); err != nil {
-			return err
-		}
-		err = to.Run()
-		return errors.Join(err, from.Wait())
-	})
+	from, to := psql(p.source.near(), read), psql(p.target.near(), write)
+	rows, err := from.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	to.Stdin = rows
+	if err := from.Start(); err != nil {
+		return err
+	}
+	err = to.Run()
+	return errors.Join(err, from.Wait())
 }
 
 // copiesDone waits until the tables count as copied, their rows counted, and the

@@ -66,7 +66,7 @@ var scenarios = []scenario{
 		name: "copy", title: "Initial copy", reference: reference,
 		about: "A table has rows when its subscription is created; timed from there until the target has them and the table is ready, " +
 			"of pg_courier until they are counted, too, and the subscription is streaming. Both write it to disk by then. " +
-			"pg_courier copies one chunk at once and then several; COPY from one psql into another is the practical limit.",
+			"pg_courier copies one chunk at once and then several; COPY from one psql into another is the practical limit, of several workers as many pipes of binary COPY.",
 		metrics: append([]metric{shippedRows}, costs...),
 		run:     (*bench).initialCopy,
 	},
