@@ -102,7 +102,7 @@ LANGUAGE c VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'courier_look';
 REVOKE ALL ON FUNCTION courier.look(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot) FROM PUBLIC;
 COMMENT ON FUNCTION courier.look(pg_catalog.pg_snapshot, pg_catalog.pg_snapshot) IS
-    'The lowest k and the highest xid of the interval (p, s], NULL if it is empty. The commits it finds are on disk.';
+    'The lowest k, or one below it, and the highest xid of the interval (p, s], NULL if it is empty. The commits it finds are on disk.';
 
 CREATE FUNCTION courier.read_queue(
     start pg_catalog.pg_snapshot, "end" pg_catalog.pg_snapshot,

@@ -47,11 +47,12 @@ comment on function courier.wanted_rows(regclass) is 'FROM clause of a statement
 
 -- The rows are locked against changes until the transaction ends: who changes
 -- one has either committed before it is read, or is queued behind it. They are
--- locked before they are queued (materialized), so that what is sent is what is
--- locked. Nothing can be locked of a row that is not there, but the table: else
--- one that is inserted meanwhile could be queued before its delete. That lock
--- comes first, and rows are not waited for, so that no writer who waits for one
--- of our locks has one that we wait for.
+-- locked by a statement before the one that queues them, so that what is sent is
+-- what is locked, and is read one row at a time: it may be large. Nothing can be
+-- locked of a row that is not there, but the table: else one that is inserted
+-- meanwhile could be queued before its delete. That lock comes first, and rows are
+-- not waited for, so that no writer who waits for one of our locks has one that we
+-- wait for.
 create function courier.resend_once(relation regclass, key_columns text[], keys jsonb, replace boolean) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -60,22 +61,20 @@ as $$
 declare
     wanted_rows text := courier.wanted_rows(relation);
     present int8[];
+    kind "char";
     found int8;
 begin
     execute format('select count(distinct wanted.n) from %s', wanted_rows) into found using relation, keys;
     if found < jsonb_array_length(keys) then
         execute format('lock table %s in share row exclusive mode', relation);
     end if;
-    execute format(
-        'with found as materialized (
-             select wanted.n, row("pg_courier row".*)::%s as r from %s for share of "pg_courier row" nowait
-         ), deleted as materialized (
-             select f.n, f.r, case when $3 then courier.enqueue_row($1, ''D'', f.r) end from found f
-         ), queued as materialized (
-             select d.n, courier.enqueue_row($1, ''R'', d.r) from deleted d
-         )
-         select array_agg(q.n) from queued q', relation, wanted_rows)
-    into present using relation, keys, replace;
+    execute format('select array_agg(l.n) from (select wanted.n from %s for share of "pg_courier row" nowait) as l', wanted_rows)
+    into present using relation, keys;
+    foreach kind in array case when replace then '{D,R}' else '{R}' end::"char"[] loop
+        execute format('select courier.enqueue_row($1, $4, row("pg_courier row".*)::%s) from %s where wanted.n = any ($3)',
+                       relation, wanted_rows)
+        using relation, keys, present, kind;
+    end loop;
     -- A row that has gone since the first look was deleted by somebody whose
     -- delete is queued.
     if found < jsonb_array_length(keys) then

@@ -16,28 +16,44 @@
 
 PG_FUNCTION_INFO_V1(courier_look);
 
-/* Looks at the transactions that a scan of a (xid, k) index finds. */
-static void
-look_through(SegmentScan *scan, Datum end, QueueExtent *extent)
+/*
+ * The highest transaction id that a scan of a (xid, k) index finds; 0 if there
+ * is none.
+ */
+static uint64
+highest_xid(SegmentScan *scan, Datum end)
 {
-	uint64		counted = 0;	/* the transaction looked at last */
+	while (index_getnext_tid(scan->scan, BackwardScanDirection) != NULL)
+	{
+		uint64		xid = courier_scan_xid(scan, XID_INDEX_XID);
+
+		CHECK_FOR_INTERRUPTS();
+		if (courier_sees(end, xid) && index_fetch_heap(scan->scan, scan->slot))
+			return xid;
+	}
+	return 0;
+}
+
+/*
+ * The lowest k of the transactions that it finds, or a lower one: of those that
+ * were rolled back, which the index alone does not tell.  A backlog is not gone
+ * through in the table twice.
+ */
+static uint64
+lowest_k(SegmentScan *scan, Datum end)
+{
+	uint64		lowest = PG_UINT64_MAX;
 
 	while (index_getnext_tid(scan->scan, ForwardScanDirection) != NULL)
 	{
-		uint64		xid = courier_scan_xid(scan, XID_INDEX_XID);
-		uint64		k;
+		uint64		k = DatumGetLSN(courier_scan_column(scan, XID_INDEX_K));
 
 		CHECK_FOR_INTERRUPTS();
-		if (xid == counted || !courier_sees(end, xid) ||
-			!index_fetch_heap(scan->scan, scan->slot))
-			continue;
-		counted = xid;
-		k = DatumGetLSN(courier_scan_column(scan, XID_INDEX_K));
-		if (!extent->found || k < extent->first_k)
-			extent->first_k = k;
-		extent->last_xid = Max(extent->last_xid, xid);
-		extent->found = true;
+		if (k < lowest &&
+			courier_sees(end, courier_scan_xid(scan, XID_INDEX_XID)))
+			lowest = k;
 	}
+	return lowest;
 }
 
 /* Looks at the transactions from an id on, up to but not including another. */
@@ -46,13 +62,22 @@ look_between(SegmentScan *scan, FullTransactionId from, FullTransactionId to,
 			 Datum end, QueueExtent *extent)
 {
 	ScanKeyData keys[2];
+	uint64		last_xid;
 
 	ScanKeyInit(&keys[0], XID_INDEX_XID, BTGreaterEqualStrategyNumber,
 				F_XID8GE, FullTransactionIdGetDatum(from));
 	ScanKeyInit(&keys[1], XID_INDEX_XID, BTLessStrategyNumber,
 				F_XID8LT, FullTransactionIdGetDatum(to));
 	index_rescan(scan->scan, keys, 2, NULL, 0);
-	look_through(scan, end, extent);
+	last_xid = highest_xid(scan, end);
+	if (last_xid == 0)
+		return;
+	index_rescan(scan->scan, keys, 2, NULL, 0);
+	if (!extent->found)
+		extent->first_k = PG_UINT64_MAX;
+	extent->first_k = Min(extent->first_k, lowest_k(scan, end));
+	extent->last_xid = Max(extent->last_xid, last_xid);
+	extent->found = true;
 }
 
 /* What of an interval the active snapshot sees. */
@@ -117,8 +142,8 @@ courier_queue_moved(struct varlena **position)
 }
 
 /*
- * courier.look(p, s) → (first_k, last_xid): the lowest k and the highest
- * transaction id of (p, s], NULL if it is empty.
+ * courier.look(p, s) → (first_k, last_xid): the lowest k, or one below it, and
+ * the highest transaction id of (p, s], NULL if it is empty.
  */
 Datum
 courier_look(PG_FUNCTION_ARGS)

@@ -74,7 +74,7 @@ typedef struct SegmentScan
 typedef struct QueueExtent
 {
 	bool		found;
-	uint64		first_k;
+	uint64		first_k;		/* or a lower one */
 	uint64		last_xid;
 } QueueExtent;
 

@@ -89,4 +89,8 @@ func TestCompareLargeRows(t *testing.T) {
 	})
 	require.Equal(t, r.sourceValue(sums+"large"), r.targetValue(sums+"large"))
 	courier.stop()
+
+	r.within(most, "the session that ships rows again", func() {
+		r.runLong(`SELECT courier.resend('large', '[{"id": 2}, {"id": 4}]')`, 3*time.Minute)
+	})
 }
