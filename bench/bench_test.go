@@ -66,7 +66,7 @@ func TestScenariosAndSystemsAreNamedOnce(t *testing.T) {
 // TestContentsAreThoseOfTheRow: an alias that a column bears would stand for that
 // column alone.
 func TestContentsAreThoseOfTheRow(t *testing.T) {
-	for _, table := range []*table{accounts, customers, orders, items, wide, mixed} {
+	for _, table := range []*table{accounts, indexed, customers, orders, items, wide, mixed} {
 		require.NotContains(t, strings.FieldsFunc(table.columns, func(r rune) bool { return r == ' ' || r == ',' || r == '\n' }), wholeRow, table.name)
 	}
 }

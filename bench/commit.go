@@ -47,7 +47,7 @@ func (b *bench) measureCommit(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.destroy()) }()
-	tiny := &table{"tiny", "id", "id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v int"}
+	tiny := &table{name: "tiny", key: "id", columns: "id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v int"}
 	if err := s.exec(ctx, createTables([]*table{tiny})); err != nil {
 		return err
 	}

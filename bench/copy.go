@@ -21,6 +21,7 @@ var copied = []struct {
 	fill  func(rows int) string
 }{
 	{"rows of 70 bytes", accounts, func(n int) int { return n }, func(rows int) string { return insertAccounts("acc", 1, rows) }},
+	{"rows of 70 bytes, three further indexes", indexed, func(n int) int { return n }, func(rows int) string { return insertAccounts("indexed", 1, rows) }},
 	{"rows of 2 kB", wide, func(n int) int { return n / 10 }, func(rows int) string { return insertWide("wide", "1", strconv.Itoa(rows)) }},
 }
 
@@ -38,10 +39,19 @@ var copyPipes = []struct {
 // inLanes is what pg_courier is called that copies several chunks at once.
 func inLanes(system string) string { return fmt.Sprintf("%s, %d workers", system, copyLanes) }
 
+// rebuilding is what it is called that makes indexes anew behind the rows, too.
+func rebuilding(system string) string { return inLanes(system) + ", indexes rebuilt" }
+
 // copiesItself is a shipper that can say when a copy is done and changes are
 // shipped from then on. Of others it is done when the last row has arrived.
 type copiesItself interface {
 	copiesDone(ctx context.Context) error
+}
+
+// copyOptions are those of a copy by pg_courier.
+type copyOptions struct {
+	workers int
+	rebuild bool // drop the indexes, and make them again behind the rows
 }
 
 // initialCopy times how a table that has rows comes to the target.
@@ -49,19 +59,24 @@ func (b *bench) initialCopy(ctx context.Context) error {
 	return b.systemRounds(ctx, b.rounds, func(s *system, round int) error {
 		for i := range copied {
 			c := &copied[i]
-			measure := func(name string, workers int) error {
-				values, err := b.copyTable(ctx, s, c.table, c.rows(b.copyRows), workers, c.fill)
+			measure := func(name string, o copyOptions) error {
+				values, err := b.copyTable(ctx, s, c.table, c.rows(b.copyRows), o, c.fill)
 				if err == nil {
 					b.record(sample{Case: c.title, System: name, Round: round, Values: values})
 				}
 				return err
 			}
-			if err := measure(s.name, 1); err != nil {
+			if err := measure(s.name, copyOptions{workers: 1}); err != nil {
 				return err
 			}
 			if s.name == "worker" || s.name == "sidecar" {
-				if err := measure(inLanes(s.name), copyLanes); err != nil {
+				if err := measure(inLanes(s.name), copyOptions{workers: copyLanes}); err != nil {
 					return err
+				}
+				if c.table.indexes != "" {
+					if err := measure(rebuilding(s.name), copyOptions{workers: copyLanes, rebuild: true}); err != nil {
+						return err
+					}
 				}
 			}
 			if s.name != reference {
@@ -91,13 +106,13 @@ func startFilled(ctx context.Context, s *system, t *table, rows int, fill func(i
 	return p, nil
 }
 
-func (b *bench) copyTable(ctx context.Context, s *system, t *table, rows, workers int, fill func(int) string) (values map[string]float64, err error) {
+func (b *bench) copyTable(ctx context.Context, s *system, t *table, rows int, o copyOptions, fill func(int) string) (values map[string]float64, err error) {
 	p, err := startFilled(ctx, s, t, rows, fill)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(p.explain(ctx, err), p.destroy()) }()
-	p.copies, p.copyWorkers = true, workers
+	p.copies, p.copyOptions = true, o
 	shipper, err := b.setUp(ctx, s, p)
 	if err != nil {
 		return nil, err
@@ -137,7 +152,24 @@ func (p *pair) timeCopy(ctx context.Context, t *table, rows int, pids func() []i
 		return nil, err
 	}
 	values["rate"], values["rows"], values["seconds"] = float64(rows)/seconds, float64(rows), seconds
-	return values, p.compare(ctx, p.tables)
+	if err := p.compare(ctx, p.tables); err != nil {
+		return nil, err
+	}
+	return values, p.compareIndexes(ctx, t)
+}
+
+// compareIndexes requires that the target has the source's indexes of a table.
+func (p *pair) compareIndexes(ctx context.Context, t *table) error {
+	query := fmt.Sprintf("SELECT string_agg(indexdef, '; ' ORDER BY indexdef) FROM pg_indexes WHERE tablename = '%s'", t.name)
+	there, err1 := p.target.text(ctx, query)
+	here, err2 := p.source.text(ctx, query)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	if there != here {
+		return fmt.Errorf("table %s has other indexes on the target than on the source: %s; %s", t.name, there, here)
+	}
+	return nil
 }
 
 // copyThroughPipes copies with two psqls a lane.

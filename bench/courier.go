@@ -34,10 +34,13 @@ func (p *pair) subscribe(ctx context.Context, driver string) (name string, err e
 // creation is the statement that creates the pair's subscription.
 func (p *pair) creation(driver string, enabled bool) string {
 	options := fmt.Sprintf(`{"driver": "%s"`, driver)
-	for option, n := range map[string]int{"batch_rows": p.batchRows, "copy_workers": p.copyWorkers} {
+	for option, n := range map[string]int{"batch_rows": p.batchRows, "copy_workers": p.copyOptions.workers} {
 		if n > 0 {
 			options += fmt.Sprintf(`, "%s": %d`, option, n)
 		}
+	}
+	if p.copyOptions.rebuild {
+		options += `, "copy_indexes": "rebuild"`
 	}
 	return fmt.Sprintf("SELECT courier.create_subscription('%s', 'target%d', copy_data => %t, enabled => %t, options => '%s}')",
 		p.subscriptionName(), p.number, p.copies, enabled, options)

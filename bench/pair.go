@@ -17,8 +17,8 @@ type pair struct {
 	number         int  // of the target, among those of the source
 	sourceNumber   int  // of the source, among those of the target
 	copies         bool // rows that the source has before shipping starts are to be copied
-	copyWorkers    int  // of pg_courier; 0: as by default
-	batchRows      int  // of a batch of pg_courier; 0: as by default
+	copyOptions    copyOptions
+	batchRows      int // of a batch of pg_courier; 0: as by default
 
 	toSource, toTarget *faultnet.Proxy // nil: by the socket
 }

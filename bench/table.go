@@ -13,24 +13,28 @@ type table struct {
 	name    string
 	key     string
 	columns string // of CREATE TABLE
+	indexes string // columns of further indexes, semicolons between
 }
 
 var (
 	// accounts is the table of most measurements: rows of 70 bytes.
-	accounts = &table{"acc", "aid", `aid int PRIMARY KEY, bid int NOT NULL, abalance int,
+	accounts = &table{name: "acc", key: "aid", columns: `aid int PRIMARY KEY, bid int NOT NULL, abalance int,
 		filler text, ts timestamptz, amount numeric(12,2)`}
 
-	customers = &table{"customer", "cid", "cid int PRIMARY KEY, name text NOT NULL, since date"}
-	orders    = &table{"orders", "oid", `oid int PRIMARY KEY, cid int NOT NULL REFERENCES customer, state text NOT NULL,
+	// indexed is the same with indexes as applications have them.
+	indexed = &table{name: "indexed", key: accounts.key, columns: accounts.columns, indexes: "bid, abalance; filler; ts"}
+
+	customers = &table{name: "customer", key: "cid", columns: "cid int PRIMARY KEY, name text NOT NULL, since date"}
+	orders    = &table{name: "orders", key: "oid", columns: `oid int PRIMARY KEY, cid int NOT NULL REFERENCES customer, state text NOT NULL,
 		placed timestamptz, total numeric(12,2)`}
-	items = &table{"item", "iid", `iid int PRIMARY KEY, oid int NOT NULL REFERENCES orders, article text NOT NULL,
+	items = &table{name: "item", key: "iid", columns: `iid int PRIMARY KEY, oid int NOT NULL REFERENCES orders, article text NOT NULL,
 		quantity int, price numeric(12,2)`}
 
 	// wide has rows of 2 kB, which do not compress.
-	wide = &table{"wide", "id", "id int PRIMARY KEY, v int, body text"}
+	wide = &table{name: "wide", key: "id", columns: "id int PRIMARY KEY, v int, body text"}
 
 	// mixed has twenty columns of the types that most databases have.
-	mixed = &table{"mixed", "id", `id int8 PRIMARY KEY, i2 int2, i4 int, i8 int8, f4 float4, f8 float8, n numeric(20,6), b bool,
+	mixed = &table{name: "mixed", key: "id", columns: `id int8 PRIMARY KEY, i2 int2, i4 int, i8 int8, f4 float4, f8 float8, n numeric(20,6), b bool,
 		t text, vc varchar(40), c char(8), d date, ts timestamp, tz timestamptz, iv interval,
 		u uuid, j jsonb, ba bytea, ia int[], ta text[]`}
 )
@@ -40,6 +44,11 @@ func createTables(tables []*table) string {
 	var b strings.Builder
 	for _, t := range tables {
 		fmt.Fprintf(&b, "CREATE TABLE %s (%s);\n", t.name, t.columns)
+		if t.indexes != "" {
+			for columns := range strings.SplitSeq(t.indexes, "; ") {
+				fmt.Fprintf(&b, "CREATE INDEX ON %s (%s);\n", t.name, columns)
+			}
+		}
 	}
 	return b.String()
 }
