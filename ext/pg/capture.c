@@ -39,16 +39,31 @@ require_row_trigger(FunctionCallInfo fcinfo)
 				 errhint("Drop it; courier.replication_set_add_table() creates the right one.")));
 }
 
-static void
-apply_filters(CourierRelation *relation, TriggerData *trigger)
+/* Captures a row that was inserted (no old row), changed, or deleted (no new). */
+void
+courier_capture_change(Relation rel, TupleTableSlot *old_row,
+					   TupleTableSlot *new_row)
 {
-	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		courier_filters_apply(relation, NULL, trigger->tg_trigslot);
-	else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-		courier_filters_apply(relation, trigger->tg_trigslot,
-							  trigger->tg_newslot);
+	CourierRelation *relation = courier_relation_lookup(rel);
+
+	courier_shape_mention(relation);
+	if (old_row != NULL)
+		slot_getallattrs(old_row);
+	if (new_row != NULL)
+		slot_getallattrs(new_row);
+	if (unlikely(relation->nfilters > 0))
+		courier_filters_apply(relation, old_row, new_row);
+
+	if (old_row == NULL)
+		courier_write_insert(relation, new_row->tts_values,
+							 new_row->tts_isnull, 'I');
+	else if (new_row == NULL)
+		courier_write_delete(relation, old_row->tts_values,
+							 old_row->tts_isnull);
 	else
-		courier_filters_apply(relation, trigger->tg_trigslot, NULL);
+		courier_write_update(relation,
+							 old_row->tts_values, old_row->tts_isnull,
+							 new_row->tts_values, new_row->tts_isnull);
 }
 
 /* AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW */
@@ -56,31 +71,21 @@ Datum
 courier_capture_row(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	TupleTableSlot *row;
-	CourierRelation *relation;
+	TupleTableSlot *old_row;
+	TupleTableSlot *new_row = NULL;
 
 	require_row_trigger(fcinfo);
-	row = trigger->tg_trigslot;
-	relation = courier_relation_lookup(trigger->tg_relation);
-	courier_shape_mention(relation);
-	slot_getallattrs(row);
-	if (unlikely(relation->nfilters > 0))
-		apply_filters(relation, trigger);
-
+	old_row = trigger->tg_trigslot;
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		courier_write_insert(relation, row->tts_values, row->tts_isnull, 'I');
-	else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
-		TupleTableSlot *new_row = trigger->tg_newslot;
-
-		slot_getallattrs(new_row);
-		courier_write_update(relation,
-							 row->tts_values, row->tts_isnull,
-							 new_row->tts_values, new_row->tts_isnull);
+		new_row = old_row;
+		old_row = NULL;
 	}
-	else
-		courier_write_delete(relation, row->tts_values, row->tts_isnull);
+	else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		new_row = trigger->tg_newslot;
 
+	if (likely(courier_order_take(trigger->tg_relation, old_row, new_row)))
+		courier_capture_change(trigger->tg_relation, old_row, new_row);
 	return PointerGetDatum(NULL);
 }
 
@@ -201,6 +206,7 @@ courier_enqueue_row(PG_FUNCTION_ARGS)
 						 name, name)));
 	}
 	relation = require_key(rel);
+	courier_order_now();
 
 	row = PG_GETARG_HEAPTUPLEHEADER(2);
 	tuple.t_len = HeapTupleHeaderGetDatumLength(row);
@@ -285,6 +291,7 @@ courier_enqueue_key(PG_FUNCTION_ARGS)
 												  att->atttypmod);
 		nulls[attnum - 1] = false;
 	}
+	courier_order_now();
 	courier_filters_pass_old(relation);
 	courier_write_delete(relation, values, nulls);
 	relation_close(rel, NoLock);

@@ -67,6 +67,7 @@ courier_write_ddl(const CourierDdlOrigin *origin, ArrayType *sets,
 
 	deconstruct_array(sets, TEXTOID, -1, false, TYPALIGN_INT,
 					  &names, NULL, &nnames);
+	courier_order_now();
 	courier_message_begin();
 	courier_put_byte('Q');
 	courier_put_bytes(origin->role, strlen(origin->role) + 1);

@@ -105,6 +105,7 @@ _PG_init(void)
 	}
 	courier_relation_cache_init();
 	courier_buffer_init();
+	courier_order_init();
 	courier_transaction_end_init();
 	courier_queue_segment_init();
 	courier_shared_init();

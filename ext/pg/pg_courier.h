@@ -2,9 +2,10 @@
  * pg_courier.h
  *	  What the C files of pg_courier share.
  *
- * The path of a change: capture.c (triggers) asks relation_cache.c how to
- * write a row, message.c writes it into transaction_buffer.c, and at
- * PRE_COMMIT queue_writer.c stores the buffer in the queue.
+ * The path of a change: capture.c (triggers) has capture_order.c find its place
+ * and asks relation_cache.c how to write a row, message.c writes it into
+ * transaction_buffer.c, and at PRE_COMMIT queue_writer.c stores the buffer in
+ * the queue.
  */
 #ifndef PG_COURIER_H
 #define PG_COURIER_H
@@ -12,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/attnum.h"
+#include "access/htup_details.h"
 #include "access/transam.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
@@ -144,7 +146,15 @@ extern void courier_shape_store_mentioned(void);
 extern void courier_shape_end_transaction(bool committed);
 
 /* ---- transaction_buffer.c: this transaction's messages ---- */
+
+/* The log: frames of a length in network order and a message … */
+#define COURIER_FRAME_HEADER sizeof(uint32)
+
+/* … or, behind this, of the place (uint64) of the messages that follow. */
+#define COURIER_PLACE_FRAME PG_UINT32_MAX
+
 extern void courier_buffer_init(void);
+extern void courier_buffer_place(uint64 next);
 extern void courier_message_begin(void);
 extern void courier_require_size(Size length);
 extern void courier_message_end(void);
@@ -158,16 +168,62 @@ extern void courier_put_advance(Size length);
 extern Size courier_put_tell(void);
 extern void courier_put_int32_at(Size where, int32 value);
 
-/* Reads the buffer back, a message at a time, at PRE_COMMIT. */
-typedef struct CourierBufferReader CourierBufferReader;
 extern bool courier_buffer_is_empty(void);
+extern bool courier_buffer_in_order(void);
+extern uint64 courier_buffer_length(void);
+extern void courier_buffer_copy_at(uint64 position, char *dest, Size length);
 extern void courier_buffer_close(void);
 extern void courier_buffer_reset(void);
+
+/* ---- buffer_reader.c: the buffer, a message at a time, at PRE_COMMIT ---- */
+typedef struct CourierBufferReader CourierBufferReader;
 extern CourierBufferReader *courier_buffer_read(void);
 extern bool courier_buffer_next_frame(CourierBufferReader *reader,
 									  Size *length);
 extern void courier_buffer_copy(CourierBufferReader *reader, char *dest,
 								Size length);
+
+/* ---- capture.c: the trigger ---- */
+extern void courier_capture_change(Relation rel, TupleTableSlot *old_row,
+								   TupleTableSlot *new_row);
+
+/* ---- capture_order.c: changes in the order in which they were made ---- */
+extern void courier_order_init(void);
+extern bool courier_order_take(Relation rel, TupleTableSlot *old_row,
+							   TupleTableSlot *new_row);
+extern bool courier_order_is_open(CommandId command);
+extern void courier_order_now(void);
+extern void courier_order_reset(void);
+
+/* The header of a row that a heap has given. */
+static inline HeapTupleHeader
+courier_row_header(TupleTableSlot *slot)
+{
+	return ((HeapTupleTableSlot *) slot)->tuple->t_data;
+}
+
+/* The command of this transaction that has made this version of a row … */
+static inline CommandId
+courier_row_made_by(HeapTupleHeader row)
+{
+	return (row->t_infomask & HEAP_COMBOCID) ? HeapTupleHeaderGetCmin(row) :
+		HeapTupleHeaderGetRawCommandId(row);
+}
+
+/* … or that has changed or deleted it. */
+static inline CommandId
+courier_row_changed_by(HeapTupleHeader row)
+{
+	return (row->t_infomask & HEAP_COMBOCID) ? HeapTupleHeaderGetCmax(row) :
+		HeapTupleHeaderGetRawCommandId(row);
+}
+
+/* ---- capture_wait.c: changes that wait for others to be captured ---- */
+extern void courier_wait_init(void);
+extern bool courier_wait_take(Relation rel, TupleTableSlot *old_row,
+							  TupleTableSlot *new_row, CommandId command);
+extern void courier_wait_settle(void);
+extern void courier_wait_reset(void);
 
 /* ---- tuple.c: rows in messages ---- */
 extern void courier_put_tuple(CourierRelation *relation,

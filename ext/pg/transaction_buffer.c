@@ -3,10 +3,14 @@
  *	  The messages of the current transaction, until it commits.
  *
  * The buffer is a log of frames: a message's length (4 bytes, big-endian)
- * and the message.  A savepoint is a mark on it, taken when the first
- * message is written inside the subtransaction; a rollback truncates the log
- * to the mark, a release hands the mark to the parent.  Thousands of
- * subtransactions that capture nothing therefore cost nothing.
+ * and the message.  Where the place in the order of changes is another than
+ * that of the message before (capture_order.c), a frame of its own says so;
+ * buffer_reader.c reads all back in that order.
+ *
+ * A savepoint is a mark on the log, taken when the first message is written
+ * inside the subtransaction; a rollback truncates the log to the mark, a
+ * release hands the mark to the parent.  Thousands of subtransactions that
+ * capture nothing therefore cost nothing.
  *
  * The log's tail is kept in memory; past courier.buffer_memory it is moved
  * to a temporary file, which belongs to the top-level transaction: it is
@@ -28,8 +32,6 @@
 /* Kept between transactions, so that a short one allocates nothing. */
 #define KEPT_CAPACITY ((Size) 16 * 1024)
 
-#define FRAME_HEADER sizeof(uint32)
-
 /*
  * The text of a batch must fit into a PostgreSQL value of 1 GB, with quotes
  * and backslashes doubled.
@@ -42,11 +44,6 @@ typedef struct SavepointMark
 	uint64		length;			/* of the log when it began to write */
 } SavepointMark;
 
-struct CourierBufferReader
-{
-	uint64		position;		/* in the whole log */
-};
-
 static MemoryContext buffer_context = NULL;
 static char *memory = NULL;		/* the log from "spilled" on */
 static Size capacity = 0;
@@ -55,6 +52,13 @@ static Size written = 0;		/* … and of the one being written */
 
 static BufFile *spill = NULL;
 static uint64 spilled = 0;		/* bytes of the log in the file */
+static uint64 file_at = PG_UINT64_MAX;	/* where the file is read on */
+
+/* The place of the next message; of the last one, 0 if that is not known. */
+static uint64 place = 0;
+static uint64 written_place = 0;
+static uint64 highest_place = 0;
+static bool in_order = true;
 
 /* This transaction's log is in the queue: it takes no more messages. */
 static bool flushed = false;
@@ -127,6 +131,32 @@ mark_savepoint(void)
 	nmarks++;
 }
 
+/*
+ * Places the messages that follow in the order of changes: behind those with
+ * a lower place, wherever they stand in the log.  Without, a message goes with
+ * the one before it.
+ */
+void
+courier_buffer_place(uint64 next)
+{
+	place = next;
+}
+
+static void
+write_place(void)
+{
+	uint32		header = COURIER_PLACE_FRAME;
+
+	written = complete;
+	courier_put_bytes((char *) &header, sizeof(header));
+	courier_put_bytes((char *) &place, sizeof(place));
+	complete = written;
+	if (place < highest_place)
+		in_order = false;
+	highest_place = Max(highest_place, place);
+	written_place = place;
+}
+
 void
 courier_message_begin(void)
 {
@@ -136,9 +166,11 @@ courier_message_begin(void)
 				 errmsg("a change was made after this transaction's changes were queued"),
 				 errhint("Another extension writes to a replicated table while the transaction commits.")));
 	mark_savepoint();
+	if (place != written_place)
+		write_place();
 	written = complete;
-	ensure_capacity(FRAME_HEADER);
-	written += FRAME_HEADER;
+	ensure_capacity(COURIER_FRAME_HEADER);
+	written += COURIER_FRAME_HEADER;
 }
 
 /* Moves the complete frames to the temporary file. */
@@ -165,6 +197,7 @@ spill_to_file(void)
 				(errcode_for_file_access(),
 				 errmsg("could not seek in the spilled changes of this transaction: %m")));
 	BufFileWrite(spill, memory, complete);
+	file_at = PG_UINT64_MAX;
 	spilled += complete;
 	complete = 0;
 	written = 0;
@@ -190,13 +223,13 @@ courier_require_size(Size length)
 void
 courier_message_end(void)
 {
-	Size		length = written - complete - FRAME_HEADER;
+	Size		length = written - complete - COURIER_FRAME_HEADER;
 	uint32		header;
 
 	courier_require_size(length);
 
 	header = pg_hton32((uint32) length);
-	memcpy(memory + complete, &header, FRAME_HEADER);
+	memcpy(memory + complete, &header, COURIER_FRAME_HEADER);
 	complete = written;
 
 	if (complete > (Size) courier_buffer_memory * 1024)
@@ -278,47 +311,35 @@ courier_buffer_is_empty(void)
 	return spilled + complete == 0;
 }
 
-CourierBufferReader *
-courier_buffer_read(void)
+/* Are the messages in the log as their places are? */
+bool
+courier_buffer_in_order(void)
 {
-	CourierBufferReader *reader = palloc(sizeof(CourierBufferReader));
+	return in_order;
+}
 
-	reader->position = 0;
-	if (spilled > 0 && BufFileSeek(spill, 0, 0, SEEK_SET) != 0)
+uint64
+courier_buffer_length(void)
+{
+	return spilled + complete;
+}
+
+/* Copies bytes of the log, which never straddle file and memory, as frames don't. */
+void
+courier_buffer_copy_at(uint64 position, char *dest, Size length)
+{
+	if (position >= spilled)
+	{
+		memcpy(dest, memory + (position - spilled), length);
+		return;
+	}
+	if (position != file_at &&
+		BufFileSeek(spill, 0, (off_t) position, SEEK_SET) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not seek in the spilled changes of this transaction: %m")));
-	return reader;
-}
-
-/*
- * Copies the next bytes of the log and moves past them.  A read never
- * straddles file and memory, as frames don't.
- */
-void
-courier_buffer_copy(CourierBufferReader *reader, char *dest, Size length)
-{
-	if (reader->position < spilled)
-		courier_buffile_read(spill, dest, length);
-	else
-		memcpy(dest, memory + (reader->position - spilled), length);
-	reader->position += length;
-}
-
-/*
- * Reads the length of the next message, header not included; false at the
- * end.  The caller copies the message before it asks for the next.
- */
-bool
-courier_buffer_next_frame(CourierBufferReader *reader, Size *length)
-{
-	uint32		header;
-
-	if (reader->position >= spilled + complete)
-		return false;
-	courier_buffer_copy(reader, (char *) &header, FRAME_HEADER);
-	*length = pg_ntoh32(header);
-	return true;
+	courier_buffile_read(spill, dest, length);
+	file_at = position + length;
 }
 
 /* ---- transaction ends ---- */
@@ -334,6 +355,7 @@ truncate_log(uint64 length)
 		complete = 0;
 	}
 	written = complete;
+	written_place = 0;
 }
 
 /*
@@ -355,6 +377,9 @@ courier_buffer_reset(void)
 {
 	complete = written = 0;
 	spilled = 0;
+	file_at = PG_UINT64_MAX;
+	place = written_place = highest_place = 0;
+	in_order = true;
 	nmarks = 0;
 	spill = NULL;
 	flushed = false;

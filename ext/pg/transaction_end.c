@@ -28,6 +28,7 @@ xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
+			courier_wait_settle();
 			queued = !courier_buffer_is_empty();
 			if (queued)
 				courier_flush_to_queue();
@@ -37,6 +38,7 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			courier_shape_end_transaction(true);
 			courier_ddl_end_transaction();
+			courier_order_reset();
 			courier_buffer_reset();
 			if (queued || concerns_waiters)
 				courier_wakeup_signal(queued);
@@ -49,6 +51,7 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 			courier_shape_end_transaction(false);
 			courier_ddl_end_transaction();
+			courier_order_reset();
 			courier_buffer_reset();
 			queued = concerns_waiters = false;
 			break;

@@ -256,6 +256,7 @@ write_truncate(List *shapes, int options, const char *condition)
 {
 	ListCell   *lc;
 
+	courier_order_now();
 	courier_message_begin();
 	courier_put_byte(LOGICAL_REP_MSG_TRUNCATE);
 	courier_put_int32(list_length(shapes));

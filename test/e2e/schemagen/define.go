@@ -129,21 +129,33 @@ func (g *generator) replicaIdentity(t *table) []string {
 	return nil
 }
 
-// touch makes a trigger that updates the row which has just been updated.
+// touch makes a trigger that updates rows of its table while a statement that
+// writes them runs: the same row again, or others, which the statement may have
+// written or be about to.
 func (g *generator) touch(t *table) []string {
 	if t.touched == nil {
 		return nil
 	}
 	function := ident(g.schema.Name) + "." + ident(g.name("touch"))
-	var same []string
+	var same, texts []string
 	for _, c := range t.key {
 		same = append(same, "t."+ident(c.name)+" = NEW."+ident(c.name))
+		texts = append(texts, "t."+ident(c.name)+"::text")
+	}
+	which, when, result := strings.Join(same, " AND "), "AFTER UPDATE", "NULL"
+	if g.one(50) {
+		which = fmt.Sprintf("NOT (%s) AND (hashtext(concat_ws(' ', %s)) & 3) = 1", which, strings.Join(texts, ", "))
+		when = pick(g.Rand, []string{"AFTER UPDATE", "AFTER INSERT OR UPDATE", "BEFORE INSERT", "BEFORE INSERT OR UPDATE"})
+	}
+	if strings.HasPrefix(when, "BEFORE") {
+		result = "NEW"
 	}
 	return []string{
 		fmt.Sprintf(`CREATE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $touch$
-			BEGIN UPDATE ONLY %s t SET %s = coalesce(t.%[3]s, 0) + 1 WHERE %s; RETURN NULL; END $touch$`,
-			function, t.quoted, ident(t.touched.name), strings.Join(same, " AND ")),
-		fmt.Sprintf("CREATE TRIGGER touch AFTER UPDATE ON %s FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION %s()", t.quoted, function),
+			BEGIN UPDATE ONLY %s t SET %s = coalesce(t.%[3]s, 0) + 1 WHERE %s; RETURN %s; END $touch$`,
+			function, t.quoted, ident(t.touched.name), which, result),
+		fmt.Sprintf("CREATE TRIGGER %s %s ON %s FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION %s()",
+			pick(g.Rand, []string{"touch", `" touch"`}), when, t.quoted, function), // before the one that captures, or behind
 	}
 }
 

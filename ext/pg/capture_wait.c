@@ -1,0 +1,347 @@
+/*
+ * capture_wait.c
+ *	  Changes of rows whose making is yet to be captured.
+ *
+ * A command further out has made a row version, and its triggers fire when it
+ * ends; what a BEFORE trigger or a function has changed in that row meanwhile
+ * fires first.  Such a change is noted and waits; when the making fires, it
+ * is captured with what the row has become.  A row that moves to another
+ * partition is deleted there and inserted here; both wait.
+ */
+#include "pg_courier.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+typedef struct RowVersion
+{
+	Oid			relid;
+	BlockNumber block;
+	uint32		offset;
+} RowVersion;
+
+/*
+ * A version whose making is yet to be captured, though what came after it
+ * should have been already.
+ */
+typedef struct WaitingVersion
+{
+	RowVersion	version;		/* hash key */
+	bool		changed;		/* it has been: to the next, or deleted */
+	bool		moves;			/* to another partition */
+	bool		has_next;
+	RowVersion	next;
+	SubTransactionId noted_by;
+	SubTransactionId changed_by;
+	uint64		serial;
+} WaitingVersion;
+
+static HTAB *waiting = NULL;
+static uint64 serials = 0;
+static WaitingVersion *moving = NULL;	/* its INSERT fires next */
+static CommandId moving_command = InvalidCommandId;
+
+static RowVersion
+version_of(Relation rel, TupleTableSlot *slot)
+{
+	RowVersion	version;
+
+	version.relid = RelationGetRelid(rel);
+	version.block = ItemPointerGetBlockNumber(&slot->tts_tid);
+	version.offset = ItemPointerGetOffsetNumber(&slot->tts_tid);
+	return version;
+}
+
+/* The row as it was, however dead. */
+static bool
+fetch_version(Relation rel, const RowVersion *version, TupleTableSlot *slot)
+{
+	ItemPointerData tid;
+
+	ItemPointerSet(&tid, version->block, (OffsetNumber) version->offset);
+	return table_tuple_fetch_row_version(rel, &tid, SnapshotAny, slot);
+}
+
+static WaitingVersion *
+find_waiting(const RowVersion *version)
+{
+	if (likely(waiting == NULL))
+		return NULL;
+	return hash_search(waiting, version, HASH_FIND, NULL);
+}
+
+static WaitingVersion *
+note_waiting(const RowVersion *version)
+{
+	WaitingVersion *entry;
+	bool		found;
+
+	if (waiting == NULL)
+	{
+		HASHCTL		control = {
+			.keysize = sizeof(RowVersion),
+			.entrysize = sizeof(WaitingVersion),
+			.hcxt = TopTransactionContext,
+		};
+
+		waiting = hash_create("pg_courier waiting versions", 64, &control,
+							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	entry = hash_search(waiting, version, HASH_ENTER, &found);
+	if (!found)
+	{
+		entry->changed = entry->moves = entry->has_next = false;
+		entry->noted_by = GetCurrentSubTransactionId();
+		entry->serial = serials++;
+	}
+	return entry;
+}
+
+/*
+ * Was this version made by a command that is still running, further out, so
+ * that its making is not captured yet?
+ */
+static bool
+is_to_be_captured(Relation rel, TupleTableSlot *slot)
+{
+	HeapTupleHeader header = courier_row_header(slot);
+
+	if (likely(HeapTupleHeaderXminCommitted(header)))
+		return false;
+	if (unlikely(waiting != NULL))
+	{
+		RowVersion	version = version_of(rel, slot);
+
+		if (find_waiting(&version) != NULL)
+			return true;
+	}
+	/* the common case: nothing further out has to do with this table */
+	if (rel->rd_refcnt <= 1 && DatumGetInt32(pg_trigger_depth(NULL)) <= 1)
+		return false;
+	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(header)) &&
+		courier_order_is_open(courier_row_made_by(header));
+}
+
+/* This change waits until the making of what it changed is captured. */
+static void
+wait_for_making(Relation rel, TupleTableSlot *old_row, TupleTableSlot *new_row)
+{
+	RowVersion	version = version_of(rel, old_row);
+	WaitingVersion *entry = note_waiting(&version);
+
+	entry->changed = true;
+	entry->changed_by = GetCurrentSubTransactionId();
+	entry->has_next = new_row != NULL;
+	if (new_row != NULL)
+	{
+		entry->next = version_of(rel, new_row);
+		version = entry->next;
+		note_waiting(&version);
+		return;
+	}
+	entry->moves = HeapTupleHeaderIndicatesMovedPartitions(courier_row_header(old_row));
+	if (entry->moves)
+	{
+		moving = entry;
+		moving_command = courier_row_changed_by(courier_row_header(old_row));
+	}
+}
+
+/* Is this insert the other half of a row's way to another partition? */
+static bool
+arrives(Relation rel, TupleTableSlot *new_row, CommandId command)
+{
+	RowVersion	version;
+
+	if (likely(moving == NULL) || command != moving_command)
+		return false;
+	moving->has_next = true;
+	moving->next = version = version_of(rel, new_row);
+	moving = NULL;
+	note_waiting(&version);
+	return true;
+}
+
+/*
+ * Follows a version to what it has become, and forgets the way; false if it was
+ * deleted.
+ */
+static bool
+take_latest(RowVersion *version)
+{
+	WaitingVersion *entry;
+
+	while ((entry = find_waiting(version)) != NULL)
+	{
+		WaitingVersion step = *entry;
+
+		if (moving == entry)
+			moving = NULL;
+		hash_search(waiting, version, HASH_REMOVE, NULL);
+		if (step.changed && !step.has_next)
+			return false;
+		if (!step.changed)
+			break;
+		*version = step.next;
+	}
+	return true;
+}
+
+/* Captures a change as one to what the row has become since. */
+static void
+capture_latest(Relation rel, TupleTableSlot *old_row, RowVersion version)
+{
+	Relation	other = rel;
+	TupleTableSlot *slot = NULL;
+
+	if (take_latest(&version))
+	{
+		if (version.relid != RelationGetRelid(rel))
+			other = table_open(version.relid, NoLock);
+		slot = table_slot_create(other, NULL);
+		if (!fetch_version(other, &version, slot))
+			elog(ERROR, "row version (%u,%u) of table \"%s\" is gone",
+				 version.block, version.offset, RelationGetRelationName(other));
+	}
+	if (slot != NULL && other == rel)
+		courier_capture_change(rel, old_row, slot);
+	else
+	{
+		if (old_row != NULL)
+			courier_capture_change(rel, old_row, NULL);
+		if (slot != NULL)
+			courier_capture_change(other, NULL, slot);
+	}
+	if (slot != NULL)
+		ExecDropSingleTupleTableSlot(slot);
+	if (other != rel)
+		table_close(other, NoLock);
+}
+
+/*
+ * Does this change, which "command" has made, wait for another, or do others
+ * wait for it?  Then they are seen to, and there is nothing to be captured.
+ */
+bool
+courier_wait_take(Relation rel, TupleTableSlot *old_row,
+				  TupleTableSlot *new_row, CommandId command)
+{
+	RowVersion	version;
+
+	if (old_row != NULL && is_to_be_captured(rel, old_row))
+	{
+		wait_for_making(rel, old_row, new_row);
+		return true;
+	}
+	if (likely(waiting == NULL) || new_row == NULL)
+		return false;
+	if (old_row == NULL && arrives(rel, new_row, command))
+		return true;
+	version = version_of(rel, new_row);
+	if (find_waiting(&version) == NULL)
+		return false;
+	capture_latest(rel, old_row, version);
+	return true;
+}
+
+/* ---- what waits in vain ---- */
+
+static int
+compare_serials(const void *a, const void *b)
+{
+	uint64		serial = ((const WaitingVersion *) a)->serial;
+	uint64		other = ((const WaitingVersion *) b)->serial;
+
+	return serial < other ? -1 : serial > other;
+}
+
+/* The making of this version was not captured: what became of it is. */
+static void
+capture_rest(const WaitingVersion *entry)
+{
+	Relation	rel = try_relation_open(entry->version.relid, NoLock);
+	TupleTableSlot *slot;
+
+	if (rel == NULL)
+		return;					/* the table was dropped */
+	slot = table_slot_create(rel, NULL);
+	if (fetch_version(rel, &entry->version, slot))
+		capture_latest(rel, slot, entry->version);
+	ExecDropSingleTupleTableSlot(slot);
+	relation_close(rel, NoLock);
+}
+
+/* All triggers have fired: captures changes that still wait for others. */
+void
+courier_wait_settle(void)
+{
+	HASH_SEQ_STATUS scan;
+	WaitingVersion *entry;
+	WaitingVersion *entries;
+	bool		pushed = false;
+	int			count = 0;
+
+	if (likely(waiting == NULL) || hash_get_num_entries(waiting) == 0)
+		return;
+	entries = palloc(hash_get_num_entries(waiting) * sizeof(WaitingVersion));
+	hash_seq_init(&scan, waiting);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		entries[count++] = *entry;
+	qsort(entries, count, sizeof(WaitingVersion), compare_serials);
+	if (!ActiveSnapshotSet())
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		pushed = true;
+	}
+	courier_order_now();
+	/* a version is noted before what became of it: chains come from their beginning */
+	for (int i = 0; i < count; i++)
+		if (entries[i].changed && find_waiting(&entries[i].version) != NULL)
+			capture_rest(&entries[i]);
+	if (pushed)
+		PopActiveSnapshot();
+	pfree(entries);
+}
+
+static void
+forget_subtransaction(SubXactEvent event, SubTransactionId mine,
+					  SubTransactionId parent, void *arg)
+{
+	HASH_SEQ_STATUS scan;
+	WaitingVersion *entry;
+
+	if (likely(waiting == NULL) || event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	moving = NULL;
+	hash_seq_init(&scan, waiting);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		/* numbers rise: what began since belongs to it */
+		if (entry->noted_by >= mine)
+			hash_search(waiting, &entry->version, HASH_REMOVE, NULL);
+		else if (entry->changed && entry->changed_by >= mine)
+			entry->changed = entry->has_next = false;
+	}
+}
+
+/* The memory goes with the transaction. */
+void
+courier_wait_reset(void)
+{
+	waiting = NULL;
+	moving = NULL;
+	serials = 0;
+}
+
+void
+courier_wait_init(void)
+{
+	RegisterSubXactCallback(forget_subtransaction, NULL);
+}
