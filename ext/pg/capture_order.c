@@ -14,31 +14,27 @@
  * and each row version tells which made it: the number is the place of a
  * captured change, and the buffer is read back by place.
  *
- * A command whose own changes are all captured later than those of commands
- * that it has run itself, by BEFORE triggers say, is different: its rows were
- * written before and behind theirs.  It takes the place behind them, for they
- * made way for its rows, if anything.  If however they changed one of its
- * rows, they wait, and the row is captured with what it is in the end.  A
- * command of a foreign key (CASCADE, SET NULL) ends before others begin, also
- * if its triggers fire later; it keeps its number.
- *
- * What is noted is forgotten when the client sends the next statement: then all
- * triggers have fired.
+ * A command that still runs while others, inside it, make their changes is
+ * different: it has written rows before and behind theirs.  It takes the
+ * place behind them, for they made way for its rows, if anything.  If
+ * however they changed one of its rows, they wait (capture_wait.c).  A
+ * command of a foreign key (CASCADE, SET NULL) has ended when others begin,
+ * also if its triggers fire later: it keeps its number.
  */
 #include "pg_courier.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "executor/executor.h"
+#include "tcop/utility.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
-/* Commands of the present statement, by number. */
-typedef struct CommandSet
+/* A command that writes and has not ended yet; others run inside it. */
+typedef struct RunningCommand
 {
-	uint64	   *words;
-	Size		nwords;
-} CommandSet;
+	CommandId	command;
+	int			nest_level;		/* of the (sub)transaction it is in */
+} RunningCommand;
 
 /* A command that has another place than its number says. */
 typedef struct MovedCommand
@@ -47,75 +43,109 @@ typedef struct MovedCommand
 	uint64		place;
 } MovedCommand;
 
-static TimestampTz statement = 0;
-static CommandId settled = 0;	/* those before it are captured */
-static CommandId highest = 0;	/* has been captured */
+static RunningCommand *running = NULL;
+static int	nrunning = 0;
+static int	max_running = 0;
+
+/*
+ * The commands that changes were captured of, a bit each, from "first" on, when
+ * no command was running.
+ */
+static uint64 *captured = NULL;
+static Size captured_words = 0;
+static CommandId first = 0;
+
+static CommandId highest = 0;
 static uint64 highest_place = 0;
-static CommandSet captured = {0};
-static CommandSet cascades = {0};
 static HTAB *moved = NULL;
 
 /* The command of the last change; most come after one of their own. */
 static CommandId last_command = InvalidCommandId;
 static uint64 last_place = 0;
 
-static ExecutorStart_hook_type previous_executor_start = NULL;
+/* Commands of the statement that loads the library run unseen; else 0. */
+static TimestampTz loaded_in = 0;
 
-/* ---- commands ---- */
+static ExecutorRun_hook_type previous_run = NULL;
+static ExecutorFinish_hook_type previous_finish = NULL;
+static ProcessUtility_hook_type previous_utility = NULL;
+
+/* ---- commands that changes were captured of ---- */
 
 static bool
-has_command(const CommandSet *set, CommandId command)
+is_captured(CommandId command)
 {
-	Size		at = command - settled;
+	Size		at = command - first;
 
-	return command >= settled && at / 64 < set->nwords &&
-		(set->words[at / 64] & (UINT64CONST(1) << (at % 64))) != 0;
+	return command >= first && at / 64 < captured_words &&
+		(captured[at / 64] & (UINT64CONST(1) << (at % 64))) != 0;
 }
 
 static void
-add_command(CommandSet *set, CommandId command)
+note_captured(CommandId command)
 {
-	Size		at = command - settled;
+	Size		at = command - first;
 
-	if (command < settled)
+	if (command < first)
 		return;
-	if (at / 64 >= set->nwords)
+	if (at / 64 >= captured_words)
 	{
-		Size		larger = Max(at / 64 + 1, Max(set->nwords * 2, 8));
+		Size		larger = Max(at / 64 + 1, Max(captured_words * 2, 8));
 
-		if (set->words == NULL)
-			set->words = MemoryContextAllocHuge(TopTransactionContext,
-												larger * sizeof(uint64));
+		if (captured == NULL)
+			captured = MemoryContextAllocHuge(TopMemoryContext,
+											  larger * sizeof(uint64));
 		else
-			set->words = repalloc_huge(set->words, larger * sizeof(uint64));
-		memset(set->words + set->nwords, 0,
-			   (larger - set->nwords) * sizeof(uint64));
-		set->nwords = larger;
+			captured = repalloc_huge(captured, larger * sizeof(uint64));
+		memset(captured + captured_words, 0,
+			   (larger - captured_words) * sizeof(uint64));
+		captured_words = larger;
 	}
-	set->words[at / 64] |= UINT64CONST(1) << (at % 64);
+	captured[at / 64] |= UINT64CONST(1) << (at % 64);
 }
 
 static void
-forget_commands(CommandSet *set)
+forget_captured(void)
 {
-	if (set->nwords > 64)
+	if (captured_words > 64)
 	{
-		pfree(set->words);
-		memset(set, 0, sizeof(CommandSet));
+		pfree(captured);
+		captured = NULL;
+		captured_words = 0;
 	}
-	else if (set->nwords > 0)
-		memset(set->words, 0, set->nwords * sizeof(uint64));
+	else if (captured_words > 0)
+		memset(captured, 0, captured_words * sizeof(uint64));
+	last_command = InvalidCommandId;
 }
+
+/* May commands be running that began before the library was loaded? */
+static bool
+runs_unseen(void)
+{
+	if (likely(loaded_in == 0))
+		return false;
+	if (loaded_in == GetCurrentStatementStartTimestamp())
+		return true;
+	loaded_in = 0;
+	courier_wait_settle(InvalidCommandId);
+	return false;
+}
+
+/* ---- places ---- */
 
 /*
- * Has this command of the present statement made changes that are yet to be
- * captured, as far as is known?
+ * Is this command running, further out, and are the changes that it has made
+ * so far yet to be captured?
  */
 bool
 courier_order_is_open(CommandId command)
 {
-	return command >= settled && !has_command(&captured, command) &&
-		!has_command(&cascades, command);
+	if (is_captured(command))
+		return false;
+	for (int i = nrunning - 1; i >= 0; i--)
+		if (running[i].command == command)
+			return true;
+	return runs_unseen();
 }
 
 static uint64
@@ -124,7 +154,7 @@ place_of_number(CommandId command)
 	return ((uint64) command + 1) << 32;
 }
 
-/* A command's first change is captured behind those of commands it has run. */
+/* A command's first change is captured behind those of commands inside it. */
 static uint64
 move_command(CommandId command)
 {
@@ -169,7 +199,7 @@ take_place(CommandId command)
 	{
 		last_place = place_of(command);
 		last_command = command;
-		add_command(&captured, command);
+		note_captured(command);
 		highest = Max(highest, command);
 		highest_place = Max(highest_place, last_place);
 	}
@@ -186,38 +216,6 @@ courier_order_now(void)
 	last_command = InvalidCommandId;
 }
 
-/* ---- the present statement ---- */
-
-static void
-begin_statement(void)
-{
-	courier_wait_settle();
-	statement = GetCurrentStatementStartTimestamp();
-	forget_commands(&captured);
-	forget_commands(&cascades);
-	if (moved != NULL)
-		hash_destroy(moved);
-	moved = NULL;
-	last_command = InvalidCommandId;
-	settled = highest_place == 0 ? 0 : highest + 1;
-}
-
-/* Foreign keys let the triggers of what they do fire with others, later. */
-static void
-executor_start(QueryDesc *query, int eflags)
-{
-	if (previous_executor_start)
-		previous_executor_start(query, eflags);
-	else
-		standard_ExecutorStart(query, eflags);
-	if ((eflags & EXEC_FLAG_SKIP_TRIGGERS) == 0 ||
-		query->operation == CMD_SELECT)
-		return;
-	if (statement != GetCurrentStatementStartTimestamp())
-		begin_statement();
-	add_command(&cascades, query->estate->es_output_cid);
-}
-
 /*
  * Gives the change its place in the order, and says whether it is to be
  * captured as it is.  If not, that has been seen to.  The old row is NULL for an
@@ -229,8 +227,6 @@ courier_order_take(Relation rel, TupleTableSlot *old_row,
 {
 	CommandId	command;
 
-	if (unlikely(statement != GetCurrentStatementStartTimestamp()))
-		begin_statement();
 	if (unlikely(!TTS_IS_BUFFERTUPLE(new_row ? new_row : old_row)))
 	{
 		courier_order_now();	/* not a heap: no numbers */
@@ -242,24 +238,146 @@ courier_order_take(Relation rel, TupleTableSlot *old_row,
 	return !courier_wait_take(rel, old_row, new_row, command);
 }
 
-/* Forgets all at the end of a transaction, with whose memory it goes. */
+/* ---- commands that run ---- */
+
+static void
+begin_command(CommandId command)
+{
+	(void) runs_unseen();
+	if (nrunning == max_running)
+	{
+		int			larger = Max(16, max_running * 2);
+
+		if (running == NULL)
+			running = MemoryContextAlloc(TopMemoryContext,
+										 larger * sizeof(RunningCommand));
+		else
+			running = repalloc(running, larger * sizeof(RunningCommand));
+		max_running = larger;
+	}
+	running[nrunning].command = command;
+	running[nrunning].nest_level = GetCurrentTransactionNestLevel();
+	nrunning++;
+}
+
+/* All triggers of the outermost command have fired: the next begins afresh. */
+static void
+end_command(void)
+{
+	nrunning--;
+	if (nrunning == 0 && highest_place != 0 && !runs_unseen())
+	{
+		forget_captured();
+		if (moved != NULL)
+			hash_destroy(moved);
+		moved = NULL;
+		first = highest + 1;
+	}
+}
+
+static bool
+writes(QueryDesc *query)
+{
+	return query->operation != CMD_SELECT || query->plannedstmt->hasModifyingCTE;
+}
+
+static void
+run(COURIER_EXECUTOR_RUN_PARAMETERS)
+{
+	bool		noted = writes(query);
+
+	if (noted)
+		begin_command(query->estate->es_output_cid);
+	if (previous_run)
+		previous_run(COURIER_EXECUTOR_RUN_ARGUMENTS);
+	else
+		standard_ExecutorRun(COURIER_EXECUTOR_RUN_ARGUMENTS);
+	if (noted)
+		nrunning--;
+}
+
+/* Here the triggers fire, unless a foreign key has them fire with others. */
+static void
+finish(QueryDesc *query)
+{
+	bool		noted = writes(query);
+	CommandId	command = query->estate->es_output_cid;
+
+	if (noted)
+		begin_command(command);
+	if (previous_finish)
+		previous_finish(query);
+	else
+		standard_ExecutorFinish(query);
+	if (!noted)
+		return;
+	if ((query->estate->es_top_eflags & EXEC_FLAG_SKIP_TRIGGERS) == 0)
+		courier_wait_settle(command);
+	end_command();
+}
+
+/* COPY writes, and fires triggers, without the executor. */
+static void
+utility(PlannedStmt *statement, const char *text, bool read_only,
+		ProcessUtilityContext context, ParamListInfo parameters,
+		QueryEnvironment *environment, DestReceiver *receiver,
+		QueryCompletion *completion)
+{
+	bool		copies = IsA(statement->utilityStmt, CopyStmt);
+	CommandId	command = InvalidCommandId;
+
+	(void) runs_unseen();
+	if (copies)
+	{
+		command = GetCurrentCommandId(false);
+		begin_command(command);
+	}
+	(previous_utility ? previous_utility : standard_ProcessUtility)
+		(statement, text, read_only, context, parameters, environment,
+		 receiver, completion);
+	if (copies)
+	{
+		courier_wait_settle(command);
+		end_command();
+	}
+}
+
+/* ---- transaction ends ---- */
+
+/* An error has ended what ran in the subtransaction. */
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mine,
+				 SubTransactionId parent, void *arg)
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	while (nrunning > 0 &&
+		   running[nrunning - 1].nest_level >= GetCurrentTransactionNestLevel())
+		nrunning--;
+	courier_wait_abort_subtransaction(mine);
+}
+
+/* Forgets all at the end of a transaction. */
 void
 courier_order_reset(void)
 {
-	statement = 0;
-	settled = highest = 0;
+	nrunning = 0;
+	first = highest = 0;
 	highest_place = 0;
-	memset(&captured, 0, sizeof(captured));
-	memset(&cascades, 0, sizeof(cascades));
-	moved = NULL;
-	last_command = InvalidCommandId;
+	forget_captured();
+	moved = NULL;				/* its memory goes with the transaction */
 	courier_wait_reset();
 }
 
 void
 courier_order_init(void)
 {
-	courier_wait_init();
-	previous_executor_start = ExecutorStart_hook;
-	ExecutorStart_hook = executor_start;
+	loaded_in = GetCurrentStatementStartTimestamp();
+	RegisterSubXactCallback(subxact_callback, NULL);
+	previous_run = ExecutorRun_hook;
+	ExecutorRun_hook = run;
+	previous_finish = ExecutorFinish_hook;
+	ExecutorFinish_hook = finish;
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = utility;
 }

@@ -35,9 +35,10 @@ typedef struct WaitingVersion
 {
 	RowVersion	version;		/* hash key */
 	bool		changed;		/* it has been: to the next, or deleted */
-	bool		moves;			/* to another partition */
 	bool		has_next;
 	RowVersion	next;
+	CommandId	made_by;
+	Oid			file;			/* of the table */
 	SubTransactionId noted_by;
 	SubTransactionId changed_by;
 	uint64		serial;
@@ -78,7 +79,7 @@ find_waiting(const RowVersion *version)
 }
 
 static WaitingVersion *
-note_waiting(const RowVersion *version)
+note_waiting(Relation rel, const RowVersion *version, CommandId made_by)
 {
 	WaitingVersion *entry;
 	bool		found;
@@ -97,7 +98,9 @@ note_waiting(const RowVersion *version)
 	entry = hash_search(waiting, version, HASH_ENTER, &found);
 	if (!found)
 	{
-		entry->changed = entry->moves = entry->has_next = false;
+		entry->changed = entry->has_next = false;
+		entry->made_by = made_by;
+		entry->file = rel->rd_rel->relfilenode;
 		entry->noted_by = GetCurrentSubTransactionId();
 		entry->serial = serials++;
 	}
@@ -122,19 +125,18 @@ is_to_be_captured(Relation rel, TupleTableSlot *slot)
 		if (find_waiting(&version) != NULL)
 			return true;
 	}
-	/* the common case: nothing further out has to do with this table */
-	if (rel->rd_refcnt <= 1 && DatumGetInt32(pg_trigger_depth(NULL)) <= 1)
-		return false;
 	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(header)) &&
 		courier_order_is_open(courier_row_made_by(header));
 }
 
 /* This change waits until the making of what it changed is captured. */
 static void
-wait_for_making(Relation rel, TupleTableSlot *old_row, TupleTableSlot *new_row)
+wait_for_making(Relation rel, TupleTableSlot *old_row, TupleTableSlot *new_row,
+				CommandId command)
 {
 	RowVersion	version = version_of(rel, old_row);
-	WaitingVersion *entry = note_waiting(&version);
+	WaitingVersion *entry = note_waiting(rel, &version,
+										 courier_row_made_by(courier_row_header(old_row)));
 
 	entry->changed = true;
 	entry->changed_by = GetCurrentSubTransactionId();
@@ -143,14 +145,12 @@ wait_for_making(Relation rel, TupleTableSlot *old_row, TupleTableSlot *new_row)
 	{
 		entry->next = version_of(rel, new_row);
 		version = entry->next;
-		note_waiting(&version);
-		return;
+		note_waiting(rel, &version, command);
 	}
-	entry->moves = HeapTupleHeaderIndicatesMovedPartitions(courier_row_header(old_row));
-	if (entry->moves)
+	else if (HeapTupleHeaderIndicatesMovedPartitions(courier_row_header(old_row)))
 	{
 		moving = entry;
-		moving_command = courier_row_changed_by(courier_row_header(old_row));
+		moving_command = command;
 	}
 }
 
@@ -165,7 +165,7 @@ arrives(Relation rel, TupleTableSlot *new_row, CommandId command)
 	moving->has_next = true;
 	moving->next = version = version_of(rel, new_row);
 	moving = NULL;
-	note_waiting(&version);
+	note_waiting(rel, &version, command);
 	return true;
 }
 
@@ -237,7 +237,7 @@ courier_wait_take(Relation rel, TupleTableSlot *old_row,
 
 	if (old_row != NULL && is_to_be_captured(rel, old_row))
 	{
-		wait_for_making(rel, old_row, new_row);
+		wait_for_making(rel, old_row, new_row, command);
 		return true;
 	}
 	if (likely(waiting == NULL) || new_row == NULL)
@@ -271,6 +271,12 @@ capture_rest(const WaitingVersion *entry)
 
 	if (rel == NULL)
 		return;					/* the table was dropped */
+	if (rel->rd_rel->relfilenode != entry->file)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" was rewritten before changes of its rows were captured",
+						RelationGetRelationName(rel)),
+				 errhint("Send the commands one by one, or preload pg_courier.")));
 	slot = table_slot_create(rel, NULL);
 	if (fetch_version(rel, &entry->version, slot))
 		capture_latest(rel, slot, entry->version);
@@ -278,9 +284,12 @@ capture_rest(const WaitingVersion *entry)
 	relation_close(rel, NoLock);
 }
 
-/* All triggers have fired: captures changes that still wait for others. */
+/*
+ * All triggers of this command, or (InvalidCommandId) of all, have fired: captures
+ * changes that still wait for its own.
+ */
 void
-courier_wait_settle(void)
+courier_wait_settle(CommandId command)
 {
 	HASH_SEQ_STATUS scan;
 	WaitingVersion *entry;
@@ -290,7 +299,8 @@ courier_wait_settle(void)
 
 	if (likely(waiting == NULL) || hash_get_num_entries(waiting) == 0)
 		return;
-	entries = palloc(hash_get_num_entries(waiting) * sizeof(WaitingVersion));
+	entries = MemoryContextAllocHuge(CurrentMemoryContext,
+									 hash_get_num_entries(waiting) * sizeof(WaitingVersion));
 	hash_seq_init(&scan, waiting);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 		entries[count++] = *entry;
@@ -303,21 +313,22 @@ courier_wait_settle(void)
 	courier_order_now();
 	/* a version is noted before what became of it: chains come from their beginning */
 	for (int i = 0; i < count; i++)
-		if (entries[i].changed && find_waiting(&entries[i].version) != NULL)
+		if (entries[i].changed &&
+			(command == InvalidCommandId || entries[i].made_by == command) &&
+			find_waiting(&entries[i].version) != NULL)
 			capture_rest(&entries[i]);
 	if (pushed)
 		PopActiveSnapshot();
 	pfree(entries);
 }
 
-static void
-forget_subtransaction(SubXactEvent event, SubTransactionId mine,
-					  SubTransactionId parent, void *arg)
+void
+courier_wait_abort_subtransaction(SubTransactionId mine)
 {
 	HASH_SEQ_STATUS scan;
 	WaitingVersion *entry;
 
-	if (likely(waiting == NULL) || event != SUBXACT_EVENT_ABORT_SUB)
+	if (likely(waiting == NULL))
 		return;
 	moving = NULL;
 	hash_seq_init(&scan, waiting);
@@ -338,10 +349,4 @@ courier_wait_reset(void)
 	waiting = NULL;
 	moving = NULL;
 	serials = 0;
-}
-
-void
-courier_wait_init(void)
-{
-	RegisterSubXactCallback(forget_subtransaction, NULL);
 }

@@ -112,6 +112,17 @@ typedef void (*shmem_request_hook_type) (void);
 	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
 #endif
 
+/* ExecutorRun() can always be called again since 18. */
+#if PG_VERSION_NUM >= 180000
+#define COURIER_EXECUTOR_RUN_PARAMETERS \
+	QueryDesc *query, ScanDirection direction, uint64 count
+#define COURIER_EXECUTOR_RUN_ARGUMENTS query, direction, count
+#else
+#define COURIER_EXECUTOR_RUN_PARAMETERS \
+	QueryDesc *query, ScanDirection direction, uint64 count, bool once
+#define COURIER_EXECUTOR_RUN_ARGUMENTS query, direction, count, once
+#endif
+
 /* A privilege check of a kind of its own became object_aclcheck() in 16. */
 #if PG_VERSION_NUM >= 160000
 #define courier_may_use_server(server) \

@@ -219,10 +219,10 @@ courier_row_changed_by(HeapTupleHeader row)
 }
 
 /* ---- capture_wait.c: changes that wait for others to be captured ---- */
-extern void courier_wait_init(void);
 extern bool courier_wait_take(Relation rel, TupleTableSlot *old_row,
 							  TupleTableSlot *new_row, CommandId command);
-extern void courier_wait_settle(void);
+extern void courier_wait_settle(CommandId command);
+extern void courier_wait_abort_subtransaction(SubTransactionId mine);
 extern void courier_wait_reset(void);
 
 /* ---- tuple.c: rows in messages ---- */

@@ -28,7 +28,7 @@ xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			courier_wait_settle();
+			courier_wait_settle(InvalidCommandId);
 			queued = !courier_buffer_is_empty();
 			if (queued)
 				courier_flush_to_queue();
