@@ -14,12 +14,10 @@
  * and each row version tells which made it: the number is the place of a
  * captured change, and the buffer is read back by place.
  *
- * A command that still runs while others, inside it, make their changes is
- * different: it has written rows before and behind theirs.  It takes the
- * place behind them, for they made way for its rows, if anything.  If
- * however they changed one of its rows, they wait (capture_wait.c).  A
- * command of a foreign key (CASCADE, SET NULL) has ended when others begin,
- * also if its triggers fire later: it keeps its number.
+ * A command that still writes while others, inside it, make their changes is
+ * different: it writes rows before and behind theirs.  It takes the place
+ * behind them, for they made way for its rows, if anything.  If however they
+ * changed one of its rows, they wait (capture_wait.c).
  */
 #include "pg_courier.h"
 
@@ -29,94 +27,45 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
-/* A command that writes and has not ended yet; others run inside it. */
+/* A command that has not ended yet; others run inside it. */
 typedef struct RunningCommand
 {
 	CommandId	command;
+	bool		writes;			/* more rows, perhaps; else, triggers fire */
+	bool		copies;			/* COPY: both */
 	int			nest_level;		/* of the (sub)transaction it is in */
 } RunningCommand;
 
 /* A command that has another place than its number says. */
-typedef struct MovedCommand
+typedef struct PlacedCommand
 {
 	CommandId	command;		/* hash key */
 	uint64		place;
-} MovedCommand;
+} PlacedCommand;
 
 static RunningCommand *running = NULL;
 static int	nrunning = 0;
 static int	max_running = 0;
 
-/*
- * The commands that changes were captured of, a bit each, from "first" on, when
- * no command was running.
- */
-static uint64 *captured = NULL;
-static Size captured_words = 0;
-static CommandId first = 0;
-
-static CommandId highest = 0;
+static HTAB *places = NULL;
 static uint64 highest_place = 0;
-static HTAB *moved = NULL;
 
 /* The command of the last change; most come after one of their own. */
 static CommandId last_command = InvalidCommandId;
 static uint64 last_place = 0;
 
-/* Commands of the statement that loads the library run unseen; else 0. */
+/*
+ * The statement that loads the library, else 0, and the last command that may
+ * have begun before.
+ */
 static TimestampTz loaded_in = 0;
+static CommandId last_unseen = 0;
 
 static ExecutorRun_hook_type previous_run = NULL;
 static ExecutorFinish_hook_type previous_finish = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
 
-/* ---- commands that changes were captured of ---- */
-
-static bool
-is_captured(CommandId command)
-{
-	Size		at = command - first;
-
-	return command >= first && at / 64 < captured_words &&
-		(captured[at / 64] & (UINT64CONST(1) << (at % 64))) != 0;
-}
-
-static void
-note_captured(CommandId command)
-{
-	Size		at = command - first;
-
-	if (command < first)
-		return;
-	if (at / 64 >= captured_words)
-	{
-		Size		larger = Max(at / 64 + 1, Max(captured_words * 2, 8));
-
-		if (captured == NULL)
-			captured = MemoryContextAllocHuge(TopMemoryContext,
-											  larger * sizeof(uint64));
-		else
-			captured = repalloc_huge(captured, larger * sizeof(uint64));
-		memset(captured + captured_words, 0,
-			   (larger - captured_words) * sizeof(uint64));
-		captured_words = larger;
-	}
-	captured[at / 64] |= UINT64CONST(1) << (at % 64);
-}
-
-static void
-forget_captured(void)
-{
-	if (captured_words > 64)
-	{
-		pfree(captured);
-		captured = NULL;
-		captured_words = 0;
-	}
-	else if (captured_words > 0)
-		memset(captured, 0, captured_words * sizeof(uint64));
-	last_command = InvalidCommandId;
-}
+/* ---- places ---- */
 
 /* May commands be running that began before the library was loaded? */
 static bool
@@ -131,21 +80,12 @@ runs_unseen(void)
 	return false;
 }
 
-/* ---- places ---- */
-
-/*
- * Is this command running, further out, and are the changes that it has made
- * so far yet to be captured?
- */
-bool
-courier_order_is_open(CommandId command)
+static PlacedCommand *
+find_place(CommandId command)
 {
-	if (is_captured(command))
-		return false;
-	for (int i = nrunning - 1; i >= 0; i--)
-		if (running[i].command == command)
-			return true;
-	return runs_unseen();
+	if (likely(places == NULL))
+		return NULL;
+	return hash_search(places, &command, HASH_FIND, NULL);
 }
 
 static uint64
@@ -154,41 +94,63 @@ place_of_number(CommandId command)
 	return ((uint64) command + 1) << 32;
 }
 
-/* A command's first change is captured behind those of commands inside it. */
+/* The place of this command is behind all that was captured so far. */
 static uint64
-move_command(CommandId command)
+place_last(CommandId command)
 {
-	MovedCommand *entry;
+	PlacedCommand *entry;
 
-	if (moved == NULL)
+	if (places == NULL)
 	{
 		HASHCTL		control = {
 			.keysize = sizeof(CommandId),
-			.entrysize = sizeof(MovedCommand),
+			.entrysize = sizeof(PlacedCommand),
 			.hcxt = TopTransactionContext,
 		};
 
-		moved = hash_create("pg_courier moved commands", 16, &control,
-							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		places = hash_create("pg_courier places of commands", 16, &control,
+							 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
-	entry = hash_search(moved, &command, HASH_ENTER, NULL);
-	entry->place = highest_place + 1;
+	highest_place = Max(highest_place + 1, place_of_number(command));
+	entry = hash_search(places, &command, HASH_ENTER, NULL);
+	entry->place = highest_place;
 	return entry->place;
+}
+
+/*
+ * Is this command running, further out, and are the changes that it has made
+ * so far yet to be captured?
+ */
+bool
+courier_order_is_open(CommandId command)
+{
+	for (int i = nrunning - 1; i >= 0; i--)
+		if (running[i].command == command && running[i].writes)
+			return find_place(command) == NULL;
+	return runs_unseen() && command <= last_unseen &&
+		find_place(command) == NULL;
+}
+
+/* The command of the innermost COPY that runs. */
+CommandId
+courier_order_copying(void)
+{
+	for (int i = nrunning - 1; i >= 0; i--)
+		if (running[i].copies)
+			return running[i].command;
+	return InvalidCommandId;
 }
 
 static uint64
 place_of(CommandId command)
 {
-	MovedCommand *entry;
+	PlacedCommand *entry = find_place(command);
 
-	if (likely(highest_place == 0 || command > highest))
-		return place_of_number(command);
-	if (courier_order_is_open(command))
-		return move_command(command);
-	if (moved == NULL)
-		return place_of_number(command);
-	entry = hash_search(moved, &command, HASH_FIND, NULL);
-	return entry == NULL ? place_of_number(command) : entry->place;
+	if (unlikely(entry != NULL))
+		return entry->place;
+	if (unlikely(courier_order_is_open(command)))
+		return place_last(command);
+	return place_of_number(command);
 }
 
 /* The change to be captured next was made by this command. */
@@ -199,8 +161,6 @@ take_place(CommandId command)
 	{
 		last_place = place_of(command);
 		last_command = command;
-		note_captured(command);
-		highest = Max(highest, command);
 		highest_place = Max(highest_place, last_place);
 	}
 	courier_buffer_place(last_place);
@@ -212,6 +172,14 @@ courier_order_now(void)
 {
 	highest_place = Max(highest_place,
 						place_of_number(GetCurrentCommandId(false)));
+	courier_buffer_place(highest_place);
+	last_command = InvalidCommandId;
+}
+
+/* What is captured next goes with what was captured last, or behind it. */
+void
+courier_order_last(void)
+{
 	courier_buffer_place(highest_place);
 	last_command = InvalidCommandId;
 }
@@ -241,9 +209,8 @@ courier_order_take(Relation rel, TupleTableSlot *old_row,
 /* ---- commands that run ---- */
 
 static void
-begin_command(CommandId command)
+begin_command(CommandId command, bool writes, bool copies)
 {
-	(void) runs_unseen();
 	if (nrunning == max_running)
 	{
 		int			larger = Max(16, max_running * 2);
@@ -255,24 +222,27 @@ begin_command(CommandId command)
 			running = repalloc(running, larger * sizeof(RunningCommand));
 		max_running = larger;
 	}
-	running[nrunning].command = command;
-	running[nrunning].nest_level = GetCurrentTransactionNestLevel();
-	nrunning++;
+	running[nrunning++] = (RunningCommand)
+	{
+		.command = command,
+		.writes = writes,
+		.copies = copies,
+		.nest_level = GetCurrentTransactionNestLevel(),
+	};
 }
 
-/* All triggers of the outermost command have fired: the next begins afresh. */
+/* All triggers of the command have fired; after the outermost all is new. */
 static void
 end_command(void)
 {
+	Assert(nrunning > 0);
 	nrunning--;
-	if (nrunning == 0 && highest_place != 0 && !runs_unseen())
-	{
-		forget_captured();
-		if (moved != NULL)
-			hash_destroy(moved);
-		moved = NULL;
-		first = highest + 1;
-	}
+	if (nrunning > 0 || runs_unseen())
+		return;
+	if (places != NULL)
+		hash_destroy(places);
+	places = NULL;
+	last_command = InvalidCommandId;
 }
 
 static bool
@@ -285,15 +255,19 @@ static void
 run(COURIER_EXECUTOR_RUN_PARAMETERS)
 {
 	bool		noted = writes(query);
+	uint64		place = highest_place;
 
 	if (noted)
-		begin_command(query->estate->es_output_cid);
+		begin_command(query->estate->es_output_cid, true, false);
 	if (previous_run)
 		previous_run(COURIER_EXECUTOR_RUN_ARGUMENTS);
 	else
 		standard_ExecutorRun(COURIER_EXECUTOR_RUN_ARGUMENTS);
-	if (noted)
-		nrunning--;
+	if (!noted)
+		return;
+	nrunning--;
+	if (unlikely(highest_place != place))
+		place_last(query->estate->es_output_cid);
 }
 
 /* Here the triggers fire, unless a foreign key has them fire with others. */
@@ -304,7 +278,7 @@ finish(QueryDesc *query)
 	CommandId	command = query->estate->es_output_cid;
 
 	if (noted)
-		begin_command(command);
+		begin_command(command, false, false);
 	if (previous_finish)
 		previous_finish(query);
 	else
@@ -330,7 +304,7 @@ utility(PlannedStmt *statement, const char *text, bool read_only,
 	if (copies)
 	{
 		command = GetCurrentCommandId(false);
-		begin_command(command);
+		begin_command(command, true, true);
 	}
 	(previous_utility ? previous_utility : standard_ProcessUtility)
 		(statement, text, read_only, context, parameters, environment,
@@ -362,10 +336,9 @@ void
 courier_order_reset(void)
 {
 	nrunning = 0;
-	first = highest = 0;
 	highest_place = 0;
-	forget_captured();
-	moved = NULL;				/* its memory goes with the transaction */
+	last_command = InvalidCommandId;
+	places = NULL;				/* the memory goes with the transaction */
 	courier_wait_reset();
 }
 
@@ -373,6 +346,8 @@ void
 courier_order_init(void)
 {
 	loaded_in = GetCurrentStatementStartTimestamp();
+	if (loaded_in != 0)
+		last_unseen = GetCurrentCommandId(false);
 	RegisterSubXactCallback(subxact_callback, NULL);
 	previous_run = ExecutorRun_hook;
 	ExecutorRun_hook = run;

@@ -116,7 +116,8 @@ is_to_be_captured(Relation rel, TupleTableSlot *slot)
 {
 	HeapTupleHeader header = courier_row_header(slot);
 
-	if (likely(HeapTupleHeaderXminCommitted(header)))
+	if (likely(HeapTupleHeaderXminCommitted(header) &&
+			   !HeapTupleHeaderXminFrozen(header)))
 		return false;
 	if (unlikely(waiting != NULL))
 	{
@@ -125,7 +126,7 @@ is_to_be_captured(Relation rel, TupleTableSlot *slot)
 		if (find_waiting(&version) != NULL)
 			return true;
 	}
-	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(header)) &&
+	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmin(header)) &&
 		courier_order_is_open(courier_row_made_by(header));
 }
 
@@ -235,6 +236,8 @@ courier_wait_take(Relation rel, TupleTableSlot *old_row,
 {
 	RowVersion	version;
 
+	if (new_row == NULL)
+		moving = NULL;			/* it did not arrive, or not as captured */
 	if (old_row != NULL && is_to_be_captured(rel, old_row))
 	{
 		wait_for_making(rel, old_row, new_row, command);

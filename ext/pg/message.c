@@ -224,6 +224,7 @@ courier_write_delete(CourierRelation *relation, Datum *values, bool *nulls)
 void
 courier_write_event(const char *channel, const char *payload, Size length)
 {
+	courier_order_last();
 	courier_message_begin();
 	courier_put_byte(LOGICAL_REP_MSG_MESSAGE);
 	courier_put_byte(1);

@@ -192,7 +192,9 @@ extern void courier_order_init(void);
 extern bool courier_order_take(Relation rel, TupleTableSlot *old_row,
 							   TupleTableSlot *new_row);
 extern bool courier_order_is_open(CommandId command);
+extern CommandId courier_order_copying(void);
 extern void courier_order_now(void);
+extern void courier_order_last(void);
 extern void courier_order_reset(void);
 
 /* The header of a row that a heap has given. */
@@ -202,15 +204,21 @@ courier_row_header(TupleTableSlot *slot)
 	return ((HeapTupleTableSlot *) slot)->tuple->t_data;
 }
 
-/* The command of this transaction that has made this version of a row … */
+/*
+ * The command of this transaction that has made this version of a row.  One
+ * that was frozen at once does not tell if it was changed since.
+ */
 static inline CommandId
 courier_row_made_by(HeapTupleHeader row)
 {
+	if (unlikely(HeapTupleHeaderXminFrozen(row)) &&
+		!(row->t_infomask & HEAP_XMAX_INVALID))
+		return courier_order_copying();
 	return (row->t_infomask & HEAP_COMBOCID) ? HeapTupleHeaderGetCmin(row) :
 		HeapTupleHeaderGetRawCommandId(row);
 }
 
-/* … or that has changed or deleted it. */
+/* The one that has changed or deleted it. */
 static inline CommandId
 courier_row_changed_by(HeapTupleHeader row)
 {
