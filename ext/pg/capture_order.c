@@ -17,7 +17,8 @@
  * A command that still writes while others, inside it, make their changes is
  * different: it writes rows before and behind theirs.  It takes the place
  * behind them, for they made way for its rows, if anything.  If however they
- * changed one of its rows, they wait (capture_wait.c).
+ * changed one of its rows, they wait (capture_wait.c), and if they took the key
+ * of one, that goes first (capture_key.c).
  */
 #include "pg_courier.h"
 
@@ -131,6 +132,16 @@ courier_order_is_open(CommandId command)
 		find_place(command) == NULL;
 }
 
+/* Does a command write, with others running inside it? */
+bool
+courier_order_writes_further_out(void)
+{
+	for (int i = nrunning - 1; i >= 0; i--)
+		if (running[i].writes)
+			return true;
+	return runs_unseen();
+}
+
 /* The command of the innermost COPY that runs. */
 CommandId
 courier_order_copying(void)
@@ -203,7 +214,17 @@ courier_order_take(Relation rel, TupleTableSlot *old_row,
 	command = new_row ? courier_row_made_by(courier_row_header(new_row)) :
 		courier_row_changed_by(courier_row_header(old_row));
 	take_place(command);
-	return !courier_wait_take(rel, old_row, new_row, command);
+	if (unlikely(courier_key_has_left(rel, old_row)))
+	{
+		if (new_row != NULL && !courier_wait_take(rel, NULL, new_row, command))
+			courier_capture_change(rel, NULL, new_row);
+		return false;
+	}
+	if (courier_wait_take(rel, old_row, new_row, command))
+		return false;
+	if (new_row != NULL)
+		courier_key_take(rel, old_row, new_row);
+	return true;
 }
 
 /* ---- commands that run ---- */
@@ -329,6 +350,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mine,
 		   running[nrunning - 1].nest_level >= GetCurrentTransactionNestLevel())
 		nrunning--;
 	courier_wait_abort_subtransaction(mine);
+	courier_key_abort_subtransaction(mine);
 }
 
 /* Forgets all at the end of a transaction. */
@@ -340,6 +362,7 @@ courier_order_reset(void)
 	last_command = InvalidCommandId;
 	places = NULL;				/* the memory goes with the transaction */
 	courier_wait_reset();
+	courier_key_reset();
 }
 
 void

@@ -20,23 +20,16 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-typedef struct RowVersion
-{
-	Oid			relid;
-	BlockNumber block;
-	uint32		offset;
-} RowVersion;
-
 /*
  * A version whose making is yet to be captured, though what came after it
  * should have been already.
  */
 typedef struct WaitingVersion
 {
-	RowVersion	version;		/* hash key */
+	CourierVersion	version;		/* hash key */
 	bool		changed;		/* it has been: to the next, or deleted */
 	bool		has_next;
-	RowVersion	next;
+	CourierVersion	next;
 	CommandId	made_by;
 	Oid			file;			/* of the table */
 	SubTransactionId noted_by;
@@ -49,20 +42,9 @@ static uint64 serials = 0;
 static WaitingVersion *moving = NULL;	/* its INSERT fires next */
 static CommandId moving_command = InvalidCommandId;
 
-static RowVersion
-version_of(Relation rel, TupleTableSlot *slot)
-{
-	RowVersion	version;
-
-	version.relid = RelationGetRelid(rel);
-	version.block = ItemPointerGetBlockNumber(&slot->tts_tid);
-	version.offset = ItemPointerGetOffsetNumber(&slot->tts_tid);
-	return version;
-}
-
 /* The row as it was, however dead. */
 static bool
-fetch_version(Relation rel, const RowVersion *version, TupleTableSlot *slot)
+fetch_version(Relation rel, const CourierVersion *version, TupleTableSlot *slot)
 {
 	ItemPointerData tid;
 
@@ -71,7 +53,7 @@ fetch_version(Relation rel, const RowVersion *version, TupleTableSlot *slot)
 }
 
 static WaitingVersion *
-find_waiting(const RowVersion *version)
+find_waiting(const CourierVersion *version)
 {
 	if (likely(waiting == NULL))
 		return NULL;
@@ -79,7 +61,7 @@ find_waiting(const RowVersion *version)
 }
 
 static WaitingVersion *
-note_waiting(Relation rel, const RowVersion *version, CommandId made_by)
+note_waiting(Relation rel, const CourierVersion *version, CommandId made_by)
 {
 	WaitingVersion *entry;
 	bool		found;
@@ -87,7 +69,7 @@ note_waiting(Relation rel, const RowVersion *version, CommandId made_by)
 	if (waiting == NULL)
 	{
 		HASHCTL		control = {
-			.keysize = sizeof(RowVersion),
+			.keysize = sizeof(CourierVersion),
 			.entrysize = sizeof(WaitingVersion),
 			.hcxt = TopTransactionContext,
 		};
@@ -121,7 +103,7 @@ is_to_be_captured(Relation rel, TupleTableSlot *slot)
 		return false;
 	if (unlikely(waiting != NULL))
 	{
-		RowVersion	version = version_of(rel, slot);
+		CourierVersion	version = courier_row_version(rel, slot);
 
 		if (find_waiting(&version) != NULL)
 			return true;
@@ -135,7 +117,7 @@ static void
 wait_for_making(Relation rel, TupleTableSlot *old_row, TupleTableSlot *new_row,
 				CommandId command)
 {
-	RowVersion	version = version_of(rel, old_row);
+	CourierVersion	version = courier_row_version(rel, old_row);
 	WaitingVersion *entry = note_waiting(rel, &version,
 										 courier_row_made_by(courier_row_header(old_row)));
 
@@ -144,7 +126,7 @@ wait_for_making(Relation rel, TupleTableSlot *old_row, TupleTableSlot *new_row,
 	entry->has_next = new_row != NULL;
 	if (new_row != NULL)
 	{
-		entry->next = version_of(rel, new_row);
+		entry->next = courier_row_version(rel, new_row);
 		version = entry->next;
 		note_waiting(rel, &version, command);
 	}
@@ -159,12 +141,12 @@ wait_for_making(Relation rel, TupleTableSlot *old_row, TupleTableSlot *new_row,
 static bool
 arrives(Relation rel, TupleTableSlot *new_row, CommandId command)
 {
-	RowVersion	version;
+	CourierVersion	version;
 
 	if (likely(moving == NULL) || command != moving_command)
 		return false;
 	moving->has_next = true;
-	moving->next = version = version_of(rel, new_row);
+	moving->next = version = courier_row_version(rel, new_row);
 	moving = NULL;
 	note_waiting(rel, &version, command);
 	return true;
@@ -175,7 +157,7 @@ arrives(Relation rel, TupleTableSlot *new_row, CommandId command)
  * deleted.
  */
 static bool
-take_latest(RowVersion *version)
+take_latest(CourierVersion *version)
 {
 	WaitingVersion *entry;
 
@@ -197,7 +179,7 @@ take_latest(RowVersion *version)
 
 /* Captures a change as one to what the row has become since. */
 static void
-capture_latest(Relation rel, TupleTableSlot *old_row, RowVersion version)
+capture_latest(Relation rel, TupleTableSlot *old_row, CourierVersion version)
 {
 	Relation	other = rel;
 	TupleTableSlot *slot = NULL;
@@ -234,7 +216,7 @@ bool
 courier_wait_take(Relation rel, TupleTableSlot *old_row,
 				  TupleTableSlot *new_row, CommandId command)
 {
-	RowVersion	version;
+	CourierVersion	version;
 
 	if (new_row == NULL)
 		moving = NULL;			/* it did not arrive, or not as captured */
@@ -247,7 +229,7 @@ courier_wait_take(Relation rel, TupleTableSlot *old_row,
 		return false;
 	if (old_row == NULL && arrives(rel, new_row, command))
 		return true;
-	version = version_of(rel, new_row);
+	version = courier_row_version(rel, new_row);
 	if (find_waiting(&version) == NULL)
 		return false;
 	capture_latest(rel, old_row, version);

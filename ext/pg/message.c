@@ -141,10 +141,10 @@ courier_write_insert(CourierRelation *relation, Datum *values, bool *nulls,
 }
 
 /* Do the old and the new row differ in a column of the replica identity? */
-static bool
-key_changed(CourierRelation *relation,
-			Datum *old_values, bool *old_nulls,
-			Datum *new_values, bool *new_nulls)
+bool
+courier_key_changed(CourierRelation *relation,
+					Datum *old_values, bool *old_nulls,
+					Datum *new_values, bool *new_nulls)
 {
 	for (int i = 0; i < relation->ncolumns; i++)
 	{
@@ -174,8 +174,8 @@ put_update_tuples(CourierRelation *relation,
 		courier_put_tuple(relation, old_values, old_nulls, NULL, NULL);
 	}
 	else if (relation->has_key &&
-			 key_changed(relation, old_values, old_nulls,
-						 new_values, new_nulls))
+			 courier_key_changed(relation, old_values, old_nulls,
+								 new_values, new_nulls))
 	{
 		courier_put_byte('K');
 		courier_put_key(relation, old_values, old_nulls);

@@ -192,6 +192,7 @@ extern void courier_order_init(void);
 extern bool courier_order_take(Relation rel, TupleTableSlot *old_row,
 							   TupleTableSlot *new_row);
 extern bool courier_order_is_open(CommandId command);
+extern bool courier_order_writes_further_out(void);
 extern CommandId courier_order_copying(void);
 extern void courier_order_now(void);
 extern void courier_order_last(void);
@@ -226,6 +227,32 @@ courier_row_changed_by(HeapTupleHeader row)
 		HeapTupleHeaderGetRawCommandId(row);
 }
 
+/* A version of a row. */
+typedef struct CourierVersion
+{
+	Oid			relid;
+	BlockNumber block;
+	uint32		offset;
+} CourierVersion;
+
+static inline CourierVersion
+courier_row_version(Relation rel, TupleTableSlot *slot)
+{
+	return (CourierVersion)
+	{
+		.relid = RelationGetRelid(rel),
+		.block = ItemPointerGetBlockNumber(&slot->tts_tid),
+		.offset = ItemPointerGetOffsetNumber(&slot->tts_tid),
+	};
+}
+
+/* ---- capture_key.c: keys that are left and taken meanwhile ---- */
+extern bool courier_key_has_left(Relation rel, TupleTableSlot *old_row);
+extern void courier_key_take(Relation rel, TupleTableSlot *old_row,
+							 TupleTableSlot *new_row);
+extern void courier_key_abort_subtransaction(SubTransactionId mine);
+extern void courier_key_reset(void);
+
 /* ---- capture_wait.c: changes that wait for others to be captured ---- */
 extern bool courier_wait_take(Relation rel, TupleTableSlot *old_row,
 							  TupleTableSlot *new_row, CommandId command);
@@ -241,6 +268,9 @@ extern void courier_put_key(CourierRelation *relation,
 							Datum *values, bool *nulls);
 
 /* ---- message.c: pgoutput messages ---- */
+extern bool courier_key_changed(CourierRelation *relation,
+								Datum *old_values, bool *old_nulls,
+								Datum *new_values, bool *new_nulls);
 extern void courier_write_insert(CourierRelation *relation,
 								 Datum *values, bool *nulls, char kind);
 extern void courier_write_update(CourierRelation *relation,
