@@ -126,9 +126,9 @@ was_changed_further_out(TupleTableSlot *slot)
 {
 	HeapTupleHeader row = courier_row_header(slot);
 
-	return (row->t_infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_IS_MULTI)) == 0 &&
+	return (row->t_infomask & HEAP_XMAX_INVALID) == 0 &&
 		!HEAP_XMAX_IS_LOCKED_ONLY(row->t_infomask) &&
-		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmax(row)) &&
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(row)) &&
 		courier_order_is_open(courier_row_changed_by(row));
 }
 
@@ -172,7 +172,7 @@ courier_key_take(Relation rel, TupleTableSlot *old_row, TupleTableSlot *new_row)
 	{
 		CourierVersion version = courier_row_version(rel, slot);
 
-		if (!was_changed_further_out(slot) ||
+		if (!was_changed_further_out(slot) || courier_wait_needed(rel, slot) ||
 			(left != NULL && hash_search(left, &version, HASH_FIND, NULL) != NULL))
 			continue;
 		courier_capture_change(rel, slot, NULL);

@@ -26,18 +26,28 @@
  */
 typedef struct WaitingVersion
 {
-	CourierVersion	version;		/* hash key */
+	CourierVersion version;		/* hash key */
 	bool		changed;		/* it has been: to the next, or deleted */
 	bool		has_next;
 	CourierVersion	next;
-	CommandId	made_by;
+	CommandId	maker;			/* of the first of a chain */
 	Oid			file;			/* of the table */
 	SubTransactionId noted_by;
 	SubTransactionId changed_by;
+	SubTransactionId linked_by; /* invalid for the first of a chain */
 	uint64		serial;
 } WaitingVersion;
 
+/* How many versions wait for what a command has made. */
+typedef struct Maker
+{
+	CommandId	command;		/* hash key */
+	uint64		versions;
+} Maker;
+
 static HTAB *waiting = NULL;
+static HTAB *makers = NULL;
+static SubTransactionId last_noted = InvalidSubTransactionId;
 static uint64 serials = 0;
 static WaitingVersion *moving = NULL;	/* its INSERT fires next */
 static CommandId moving_command = InvalidCommandId;
@@ -60,41 +70,98 @@ find_waiting(const CourierVersion *version)
 	return hash_search(waiting, version, HASH_FIND, NULL);
 }
 
+static HTAB *
+create_table(const char *name, Size key, Size entry)
+{
+	HASHCTL		control = {
+		.keysize = key,
+		.entrysize = entry,
+		.hcxt = TopTransactionContext,
+	};
+
+	return hash_create(name, 64, &control,
+					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static void
+count_version(CommandId maker)
+{
+	bool		found;
+	Maker	   *entry = hash_search(makers, &maker, HASH_ENTER, &found);
+
+	entry->versions = found ? entry->versions + 1 : 1;
+}
+
+static void
+discount_version(CommandId maker)
+{
+	Maker	   *entry = hash_search(makers, &maker, HASH_FIND, NULL);
+
+	if (--entry->versions == 0)
+		hash_search(makers, &maker, HASH_REMOVE, NULL);
+}
+
 static WaitingVersion *
-note_waiting(Relation rel, const CourierVersion *version, CommandId made_by)
+note_waiting(Relation rel, const CourierVersion *version, CommandId maker)
 {
 	WaitingVersion *entry;
 	bool		found;
 
 	if (waiting == NULL)
 	{
-		HASHCTL		control = {
-			.keysize = sizeof(CourierVersion),
-			.entrysize = sizeof(WaitingVersion),
-			.hcxt = TopTransactionContext,
-		};
-
-		waiting = hash_create("pg_courier waiting versions", 64, &control,
-							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		waiting = create_table("pg_courier waiting versions",
+							   sizeof(CourierVersion), sizeof(WaitingVersion));
+		makers = create_table("pg_courier makers of versions",
+							  sizeof(CommandId), sizeof(Maker));
 	}
 	entry = hash_search(waiting, version, HASH_ENTER, &found);
-	if (!found)
-	{
-		entry->changed = entry->has_next = false;
-		entry->made_by = made_by;
-		entry->file = rel->rd_rel->relfilenode;
-		entry->noted_by = GetCurrentSubTransactionId();
-		entry->serial = serials++;
-	}
+	last_noted = GetCurrentSubTransactionId();
+	if (found)
+		return entry;
+	entry->changed = entry->has_next = false;
+	entry->maker = maker;
+	entry->file = rel->rd_rel->relfilenode;
+	entry->noted_by = last_noted;
+	entry->linked_by = InvalidSubTransactionId;
+	entry->serial = serials++;
+	count_version(maker);
 	return entry;
 }
 
+static void
+forget_waiting(WaitingVersion *entry)
+{
+	if (moving == entry)
+		moving = NULL;
+	discount_version(entry->maker);
+	hash_search(waiting, &entry->version, HASH_REMOVE, NULL);
+}
+
+/* A version has become this row, and waits for what the version waits for. */
+static void
+note_next(WaitingVersion *entry, Relation rel, TupleTableSlot *row)
+{
+	WaitingVersion *next;
+
+	entry->has_next = true;
+	entry->next = courier_row_version(rel, row);
+	next = note_waiting(rel, &entry->next, entry->maker);
+	next->linked_by = GetCurrentSubTransactionId();
+	while (next != NULL && next->maker != entry->maker)
+	{
+		discount_version(next->maker);
+		count_version(entry->maker);
+		next->maker = entry->maker;
+		next = next->has_next ? find_waiting(&next->next) : NULL;
+	}
+}
+
 /*
- * Was this version made by a command that is still running, further out, so
- * that its making is not captured yet?
+ * Was this version made by a command that still writes, further out, or does it
+ * come from one that was, so that its making is not captured yet?
  */
-static bool
-is_to_be_captured(Relation rel, TupleTableSlot *slot)
+bool
+courier_wait_needed(Relation rel, TupleTableSlot *slot)
 {
 	HeapTupleHeader header = courier_row_header(slot);
 
@@ -103,10 +170,11 @@ is_to_be_captured(Relation rel, TupleTableSlot *slot)
 		return false;
 	if (unlikely(waiting != NULL))
 	{
-		CourierVersion	version = courier_row_version(rel, slot);
+		CourierVersion version = courier_row_version(rel, slot);
+		WaitingVersion *entry = find_waiting(&version);
 
-		if (find_waiting(&version) != NULL)
-			return true;
+		if (entry != NULL)
+			return courier_order_is_open(entry->maker);
 	}
 	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmin(header)) &&
 		courier_order_is_open(courier_row_made_by(header));
@@ -117,19 +185,14 @@ static void
 wait_for_making(Relation rel, TupleTableSlot *old_row, TupleTableSlot *new_row,
 				CommandId command)
 {
-	CourierVersion	version = courier_row_version(rel, old_row);
+	CourierVersion version = courier_row_version(rel, old_row);
 	WaitingVersion *entry = note_waiting(rel, &version,
 										 courier_row_made_by(courier_row_header(old_row)));
 
 	entry->changed = true;
 	entry->changed_by = GetCurrentSubTransactionId();
-	entry->has_next = new_row != NULL;
 	if (new_row != NULL)
-	{
-		entry->next = courier_row_version(rel, new_row);
-		version = entry->next;
-		note_waiting(rel, &version, command);
-	}
+		note_next(entry, rel, new_row);
 	else if (HeapTupleHeaderIndicatesMovedPartitions(courier_row_header(old_row)))
 	{
 		moving = entry;
@@ -141,14 +204,10 @@ wait_for_making(Relation rel, TupleTableSlot *old_row, TupleTableSlot *new_row,
 static bool
 arrives(Relation rel, TupleTableSlot *new_row, CommandId command)
 {
-	CourierVersion	version;
-
 	if (likely(moving == NULL) || command != moving_command)
 		return false;
-	moving->has_next = true;
-	moving->next = version = courier_row_version(rel, new_row);
+	note_next(moving, rel, new_row);
 	moving = NULL;
-	note_waiting(rel, &version, command);
 	return true;
 }
 
@@ -165,9 +224,7 @@ take_latest(CourierVersion *version)
 	{
 		WaitingVersion step = *entry;
 
-		if (moving == entry)
-			moving = NULL;
-		hash_search(waiting, version, HASH_REMOVE, NULL);
+		forget_waiting(entry);
 		if (step.changed && !step.has_next)
 			return false;
 		if (!step.changed)
@@ -216,11 +273,11 @@ bool
 courier_wait_take(Relation rel, TupleTableSlot *old_row,
 				  TupleTableSlot *new_row, CommandId command)
 {
-	CourierVersion	version;
+	CourierVersion version;
 
 	if (new_row == NULL)
 		moving = NULL;			/* it did not arrive, or not as captured */
-	if (old_row != NULL && is_to_be_captured(rel, old_row))
+	if (old_row != NULL && courier_wait_needed(rel, old_row))
 	{
 		wait_for_making(rel, old_row, new_row, command);
 		return true;
@@ -284,6 +341,9 @@ courier_wait_settle(CommandId command)
 
 	if (likely(waiting == NULL) || hash_get_num_entries(waiting) == 0)
 		return;
+	if (command != InvalidCommandId &&
+		hash_search(makers, &command, HASH_FIND, NULL) == NULL)
+		return;
 	entries = MemoryContextAllocHuge(CurrentMemoryContext,
 									 hash_get_num_entries(waiting) * sizeof(WaitingVersion));
 	hash_seq_init(&scan, waiting);
@@ -296,10 +356,9 @@ courier_wait_settle(CommandId command)
 		pushed = true;
 	}
 	courier_order_now();
-	/* a version is noted before what became of it: chains come from their beginning */
 	for (int i = 0; i < count; i++)
-		if (entries[i].changed &&
-			(command == InvalidCommandId || entries[i].made_by == command) &&
+		if (entries[i].changed && entries[i].linked_by == InvalidSubTransactionId &&
+			(command == InvalidCommandId || entries[i].maker == command) &&
 			find_waiting(&entries[i].version) != NULL)
 			capture_rest(&entries[i]);
 	if (pushed)
@@ -313,17 +372,22 @@ courier_wait_abort_subtransaction(SubTransactionId mine)
 	HASH_SEQ_STATUS scan;
 	WaitingVersion *entry;
 
-	if (likely(waiting == NULL))
+	/* numbers rise: what began since belongs to it */
+	if (likely(waiting == NULL) || last_noted < mine)
 		return;
 	moving = NULL;
 	hash_seq_init(&scan, waiting);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 	{
-		/* numbers rise: what began since belongs to it */
 		if (entry->noted_by >= mine)
-			hash_search(waiting, &entry->version, HASH_REMOVE, NULL);
-		else if (entry->changed && entry->changed_by >= mine)
-			entry->changed = entry->has_next = false;
+			forget_waiting(entry);
+		else
+		{
+			if (entry->changed && entry->changed_by >= mine)
+				entry->changed = entry->has_next = false;
+			if (entry->linked_by >= mine)
+				entry->linked_by = InvalidSubTransactionId;
+		}
 	}
 }
 
@@ -331,7 +395,7 @@ courier_wait_abort_subtransaction(SubTransactionId mine)
 void
 courier_wait_reset(void)
 {
-	waiting = NULL;
+	waiting = makers = NULL;
 	moving = NULL;
 	serials = 0;
 }

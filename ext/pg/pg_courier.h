@@ -254,6 +254,7 @@ extern void courier_key_abort_subtransaction(SubTransactionId mine);
 extern void courier_key_reset(void);
 
 /* ---- capture_wait.c: changes that wait for others to be captured ---- */
+extern bool courier_wait_needed(Relation rel, TupleTableSlot *slot);
 extern bool courier_wait_take(Relation rel, TupleTableSlot *old_row,
 							  TupleTableSlot *new_row, CommandId command);
 extern void courier_wait_settle(CommandId command);

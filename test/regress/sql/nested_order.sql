@@ -437,6 +437,70 @@ select * from ship();
 table shop.part;
 drop trigger count_next on shop.part;
 
+-- changes of changes: of a row of which another command further out has just written
+-- a version, and of one of which two have
+truncate shop.part;
+insert into shop.part select generate_series(1, 9);
+create function shop.count_previous() returns trigger language plpgsql as $$
+begin
+    if tg_when = 'BEFORE' and pg_trigger_depth() = 1 then
+        update shop.part set v = v + 10 where id = new.id - 1;
+    elsif tg_when = 'AFTER' and pg_trigger_depth() = 2 and new.v < 1000 then
+        update shop.part set v = v + 1000 where id = new.id;
+    end if;
+    return new;
+end
+$$;
+create trigger count_previous before update on shop.part for each row execute function shop.count_previous();
+create trigger count_after after update on shop.part for each row execute function shop.count_previous();
+update shop.part set v = v + 1 where id in (1, 2, 3);
+select * from ship();
+drop trigger count_previous on shop.part;
+drop trigger count_after on shop.part;
+create function shop.add_ten(i int) returns int language plpgsql as $$
+begin
+    update shop.part set v = v + 10 where id = i;
+    return i;
+end
+$$;
+create function shop.add_twenty(i int) returns int language plpgsql as $$
+begin
+    update shop.part set v = v + 10 where id = i returning shop.add_ten(id) into i;
+    return i;
+end
+$$;
+update shop.part set v = 0 where id in (4, 5) returning shop.add_twenty(id);
+insert into shop.part values (20) returning shop.add_twenty(id);
+select * from ship();
+create function shop.move_away(i int) returns int language plpgsql as $$
+begin
+    update shop.part set id = 30 where id = i returning shop.take(i) into i;
+    return i;
+end
+$$;
+update shop.part set v = 1 where id = 6 returning shop.move_away(id);
+select * from ship();
+-- a change that waited, and one behind it, to a key that is left in between
+create function shop.replace_last() returns trigger language plpgsql as $$
+begin
+    delete from shop.part where id = 9;
+    update shop.part set id = 9 where id = 8;
+    return null;
+end
+$$;
+create trigger replace_last after update on shop.part for each row when (new.id = 7) execute function shop.replace_last();
+update shop.part set v = v + 1 where id in (7, 8) returning shop.add_ten(id);
+select * from ship();
+drop trigger replace_last on shop.part;
+-- a row that was locked before
+begin;
+select id from shop.part where id = 9 for key share;
+savepoint a;
+with d as (delete from shop.part where id = 9 returning id) select shop.take(id) from d;
+commit;
+select * from ship();
+select * from shop.part order by id;
+
 -- one statement of many: what is shipped by hand, and emptied, comes where it happened
 create function shop.mixed() returns trigger language plpgsql as $$
 begin
