@@ -489,7 +489,7 @@ begin
 end
 $$;
 create trigger replace_last after update on shop.part for each row when (new.id = 7) execute function shop.replace_last();
-update shop.part set v = v + 1 where id in (7, 8) returning shop.add_ten(id);
+update shop.part set v = v + 1 where id in (7, 8) returning case id when 8 then shop.add_ten(id) end;
 select * from ship();
 drop trigger replace_last on shop.part;
 -- a row that was locked before
