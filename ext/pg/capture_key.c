@@ -34,16 +34,9 @@ note_left(const CourierVersion *version)
 	LeftVersion *entry;
 
 	if (left == NULL)
-	{
-		HASHCTL		control = {
-			.keysize = sizeof(CourierVersion),
-			.entrysize = sizeof(LeftVersion),
-			.hcxt = TopTransactionContext,
-		};
-
-		left = hash_create("pg_courier left keys", 16, &control,
-						   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
+		left = courier_transaction_table("pg_courier left keys",
+										 sizeof(CourierVersion),
+										 sizeof(LeftVersion));
 	entry = hash_search(left, version, HASH_ENTER, NULL);
 	entry->noted_by = GetCurrentSubTransactionId();
 }

@@ -66,6 +66,20 @@ static ExecutorRun_hook_type previous_run = NULL;
 static ExecutorFinish_hook_type previous_finish = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
 
+/* A hash table that goes with the transaction. */
+HTAB *
+courier_transaction_table(const char *name, Size key, Size entry)
+{
+	HASHCTL		control = {
+		.keysize = key,
+		.entrysize = entry,
+		.hcxt = TopTransactionContext,
+	};
+
+	return hash_create(name, 64, &control,
+					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
 /* ---- places ---- */
 
 /* May commands be running that began before the library was loaded? */
@@ -102,16 +116,9 @@ place_last(CommandId command)
 	PlacedCommand *entry;
 
 	if (places == NULL)
-	{
-		HASHCTL		control = {
-			.keysize = sizeof(CommandId),
-			.entrysize = sizeof(PlacedCommand),
-			.hcxt = TopTransactionContext,
-		};
-
-		places = hash_create("pg_courier places of commands", 16, &control,
-							 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
+		places = courier_transaction_table("pg_courier places of commands",
+										   sizeof(CommandId),
+										   sizeof(PlacedCommand));
 	highest_place = Max(highest_place + 1, place_of_number(command));
 	entry = hash_search(places, &command, HASH_ENTER, NULL);
 	entry->place = highest_place;

@@ -70,19 +70,6 @@ find_waiting(const CourierVersion *version)
 	return hash_search(waiting, version, HASH_FIND, NULL);
 }
 
-static HTAB *
-create_table(const char *name, Size key, Size entry)
-{
-	HASHCTL		control = {
-		.keysize = key,
-		.entrysize = entry,
-		.hcxt = TopTransactionContext,
-	};
-
-	return hash_create(name, 64, &control,
-					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-}
-
 static void
 count_version(CommandId maker)
 {
@@ -109,10 +96,11 @@ note_waiting(Relation rel, const CourierVersion *version, CommandId maker)
 
 	if (waiting == NULL)
 	{
-		waiting = create_table("pg_courier waiting versions",
-							   sizeof(CourierVersion), sizeof(WaitingVersion));
-		makers = create_table("pg_courier makers of versions",
-							  sizeof(CommandId), sizeof(Maker));
+		waiting = courier_transaction_table("pg_courier waiting versions",
+											sizeof(CourierVersion),
+											sizeof(WaitingVersion));
+		makers = courier_transaction_table("pg_courier makers of versions",
+										   sizeof(CommandId), sizeof(Maker));
 	}
 	entry = hash_search(waiting, version, HASH_ENTER, &found);
 	last_noted = GetCurrentSubTransactionId();

@@ -21,6 +21,7 @@
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
 #include "utils/array.h"
+#include "utils/hsearch.h"
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
 
@@ -188,6 +189,7 @@ extern void courier_capture_change(Relation rel, TupleTableSlot *old_row,
 								   TupleTableSlot *new_row);
 
 /* ---- capture_order.c: changes in the order in which they were made ---- */
+extern HTAB *courier_transaction_table(const char *name, Size key, Size entry);
 extern void courier_order_init(void);
 extern bool courier_order_take(Relation rel, TupleTableSlot *old_row,
 							   TupleTableSlot *new_row);

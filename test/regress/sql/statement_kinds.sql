@@ -24,12 +24,7 @@ select format('host=%s port=%s dbname=%s user=%s',
 select courier.replication_set_add_all_tables('default', '{shop}');
 select courier.create_subscription('s', 'eu', copy_data => false) is not null as created;
 \i ../test/regress/include/compare.sql
-create function public.ship(out shipped text, out row_count bigint, out differ text) language plpgsql as $$
-begin
-    shipped := courier.ship('s');
-    select c.row_count, c.differ into row_count, differ from pg_temp.compare_sides() c;
-end
-$$;
+\i ../test/regress/include/ship.sql
 
 -- triggers that fire at commit and write then, also of what they write: all before
 -- the changes are queued, and in order

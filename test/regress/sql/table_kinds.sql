@@ -57,12 +57,7 @@ set client_min_messages = warning;
 select courier.replication_set_add_table('default', 'shop.' || t) from unnest('{item,other,typed}'::text[]) t;
 select courier.create_subscription('s', 'eu', copy_data => false) is not null as created;
 \i ../test/regress/include/compare.sql
-create function public.ship(out shipped text, out row_count bigint, out differ text) language plpgsql as $$
-begin
-    shipped := courier.ship('s');
-    select c.row_count, c.differ into row_count, differ from pg_temp.compare_sides() c;
-end
-$$;
+\i ../test/regress/include/ship.sql
 insert into shop.volatile values (1, 'captured'), (2, 'captured');
 insert into shop.typed values (1, 'of a type');
 update shop.volatile set v = 'changed' where id = 1;
